@@ -1,0 +1,7 @@
+//! keepfs: a filesystem that keeps a cluster in agreement.
+pub mod error;
+pub mod limits;
+pub mod node;
+pub mod peers;
+pub mod replica;
+pub mod tree;

@@ -1,0 +1,31 @@
+//! Every bound of keepfs, with its reason. A bound that operators may change is the default of a
+//! field of [`crate::config::Config`]; the others are promises to scripts and peers.
+
+/// Longest name of an entry, bytes. POSIX `NAME_MAX`; the kernel refuses longer ones itself.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest symlink target, bytes (`PATH_MAX`, with its NUL).
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// A file's data, bytes: every write is replicated whole through the log. Over it: EFBIG.
+pub const FILE_BYTES_DEFAULT: u64 = 1 << 20;
+/// Upper end of `max_file_size`, bytes: one log entry has to stay far below a peer frame.
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
+/// All file data, names and xattrs of the tree together, bytes. Over it: ENOSPC.
+pub const TREE_BYTES_DEFAULT: u64 = 2 << 30;
+/// Inodes in the tree. Over it: ENOSPC. At 250 bytes each this is 1 GiB on every replica.
+pub const INODES_DEFAULT: u64 = 4 << 20;
+/// Hard links to one inode (as ext4). Over it: EMLINK.
+pub const LINKS_MAX: u32 = 65_000;
+/// One user xattr: name (Linux `XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// One user xattr: value, bytes.
+pub const XATTR_VALUE_BYTES_MAX: usize = 4096;
+/// All user xattrs of one inode together, bytes.
+pub const XATTRS_BYTES_MAX: usize = 16 << 10;
+/// Tickets and waiters in one lock queue. Over it: ENOLCK.
+pub const LOCK_QUEUE_MAX: usize = 65_536;
+/// Proposals of one session that may be unanswered at once; also the answers remembered for it.
+pub const PROPOSALS_IN_FLIGHT_MAX: usize = 4096;
+/// Largest frame between replicas, bytes: one full file and its envelope, with room.
+pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
+/// Replicas in one cluster: beyond seven, commits cost more than the added copies are worth.
+pub const REPLICAS_MAX: usize = 7;

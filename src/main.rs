@@ -1,0 +1,2 @@
+//! keepfs: see `keepfs --help`.
+fn main() {}

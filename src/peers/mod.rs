@@ -1,0 +1,2 @@
+//! Transport between replicas.
+pub mod bulk;

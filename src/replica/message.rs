@@ -1,0 +1,55 @@
+//! What replicas say to each other.
+
+use crate::tree::{Member, Proposal, ReplicaId, SessionId, Zxid};
+use bincode::{Decode, Encode};
+
+/// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep their
+/// order: it is their number on the wire.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum PeerMessage {
+    /// A raft message, protobuf.
+    Raft(Vec<u8>),
+    /// Proposals of the sender's session, for the leader to stamp and propose.
+    Forward(Vec<Proposal>),
+    /// The sender's session is alive; `sent` is its monotonic clock and comes back in the answer.
+    KeepAlive {
+        session: SessionId,
+        sent: u64,
+    },
+    /// From a leader that holds a checked quorum.
+    KeepAliveAck {
+        session: SessionId,
+        sent: u64,
+    },
+    /// The sender's mount shows everything up to here.
+    Visible {
+        zxid: Zxid,
+    },
+    /// The leader's digest of the tree at an index.
+    Digest {
+        zxid: Zxid,
+        digest: u64,
+    },
+    /// Ask the leader for its commit index (linearizable read); answered when a quorum agrees.
+    ReadIndex {
+        id: u64,
+    },
+    ReadIndexAnswer {
+        id: u64,
+        zxid: Zxid,
+    },
+    /// Membership, forwarded to the leader; `id` comes back in the answer.
+    Join {
+        id: u64,
+        name: String,
+        address: String,
+    },
+    Leave {
+        id: u64,
+        member: ReplicaId,
+    },
+    MemberAnswer {
+        id: u64,
+        result: Result<Vec<Member>, String>,
+    },
+}

@@ -1,0 +1,146 @@
+//! What comes out of [`super::Tree::apply`]: an answer for the asker, changes for everyone.
+
+use super::ids::{Ino, Name, SessionId, Zxid};
+use bincode::{Decode, Encode};
+
+/// All that one entry did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub reply: Result<Reply, Refusal>,
+    /// In the order they happened; empty for a repeated proposal, whose reply is the remembered one.
+    pub changes: Vec<Change>,
+}
+
+/// The answer to a command that took effect.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    Done,
+    Session {
+        session: SessionId,
+    },
+    /// `name` differs from the asked one in a `sequential` directory.
+    Created {
+        ino: Ino,
+        name: Option<Name>,
+    },
+    /// Where the data went (`O_APPEND`), and how many bytes.
+    Written {
+        offset: u64,
+        length: u32,
+    },
+    /// The lock or the ticket is held. `token` is the fencing token: the zxid of the grant.
+    Granted {
+        ino: Ino,
+        token: Zxid,
+    },
+    /// Waits in the queue; a [`Change::Granted`] with this `waiter` follows, unless cancelled.
+    /// `ino` is the ticket's inode, or the locked file.
+    Queued {
+        ino: Ino,
+        waiter: Zxid,
+    },
+}
+
+/// Why a command changed nothing. Finite, replicated; each has one errno (`mount/errno.rs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Refusal {
+    /// No such name, or the directory is gone.
+    NotFound,
+    AlreadyExists,
+    NotADirectory,
+    IsADirectory,
+    NotEmpty,
+    /// The inode is gone: asked for by number after its last name and last open descriptor went.
+    Stale,
+    NameTooLong,
+    /// An argument makes no sense (a directory moved into itself, an unknown role).
+    Invalid,
+    FileTooBig,
+    /// Tree bytes or inodes are used up.
+    NoSpace,
+    TooManyLinks,
+    /// Not allowed by what the znode is: a built-in entry, a hard link to a directory, a
+    /// subdirectory in a `lock` directory.
+    NotPermitted,
+    /// The rename would put a ticket elsewhere, or takes the place of a built-in entry.
+    Busy,
+    NoXattr,
+    XattrTooBig,
+    /// A try-lock found the lock taken.
+    WouldBlock,
+    /// The wait would close a cycle of waiters.
+    Deadlock,
+    /// The lock queue is full.
+    NoLocks,
+    /// The session is not there (any more).
+    SessionExpired,
+    /// A late copy of a proposal its session has already given up.
+    GivenUp,
+}
+
+/// One thing that is different now. Every listener, the kernel included, is fed from these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Attributes differ (mode, owner, times, link count, xattrs, directory listing).
+    Attributes {
+        ino: Ino,
+    },
+    /// Bytes `offset..` differ (to the end of the file if it shrank or was replaced).
+    Data {
+        ino: Ino,
+        offset: u64,
+        length: u64,
+    },
+    /// `name` in `parent` now means `ino`; it meant nothing before.
+    Added {
+        parent: Ino,
+        name: Name,
+        ino: Ino,
+    },
+    /// `name` in `parent` means nothing now; it meant `ino`.
+    Removed {
+        parent: Ino,
+        name: Name,
+        ino: Ino,
+    },
+    /// `name` in `parent` means `new` now; it meant `old`.
+    Replaced {
+        parent: Ino,
+        name: Name,
+        old: Ino,
+        new: Ino,
+    },
+    /// Follows the [`Change::Removed`] and [`Change::Added`] (or `Replaced`) of one rename, so that
+    /// a replayer can tell a move from a removal and a creation.
+    Moved {
+        from: Ino,
+        name: Name,
+        to: Ino,
+        new_name: Name,
+        ino: Ino,
+    },
+    /// The last name of `ino` went. Each session answers with [`super::Command::Release`] once it
+    /// has no descriptor on it.
+    Orphaned {
+        ino: Ino,
+    },
+    /// The inode is no more.
+    Freed {
+        ino: Ino,
+    },
+    /// A waiter of `session` now holds what it waited for.
+    Granted {
+        session: SessionId,
+        ino: Ino,
+        waiter: Zxid,
+        token: Zxid,
+    },
+    SessionOpened {
+        session: SessionId,
+    },
+    /// With everything it held: the removals, releases and grants that follow are in this outcome.
+    SessionEnded {
+        session: SessionId,
+    },
+    Members,
+}
