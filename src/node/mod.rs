@@ -2,9 +2,9 @@
 
 pub mod streams;
 
-use crate::tree::{
-    Change, Command, Member, Refusal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
-};
+pub use crate::replica::{Answer, Applied, Batch, Failure};
+
+use crate::tree::{Command, Member, ReplicaId, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
 use std::path::PathBuf;
 use std::sync::Arc;
