@@ -62,6 +62,10 @@ pub enum Event {
 pub struct Status {
     pub name: String,
     pub id: u64,
+    /// Of the daemon, so that operators and `keepfs bench` find it from its mount.
+    pub pid: u32,
+    /// The data directory, absolute.
+    pub data: PathBuf,
     /// Hexadecimal.
     pub cluster: Option<String>,
     pub role: String,
