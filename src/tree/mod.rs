@@ -2,6 +2,7 @@
 
 mod command;
 mod ids;
+pub mod locks;
 mod outcome;
 mod view;
 

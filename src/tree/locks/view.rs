@@ -1,0 +1,126 @@
+//! What readers may ask of the locks.
+
+use super::super::{Ino, LockMode, LockView, Name, SessionId};
+use super::LockTable;
+use super::queue::RangeQueue;
+use super::ranges::{Held, Owner, Request, Span};
+use super::tickets::{Ticket, TicketQueue};
+
+impl LockTable {
+    /// Holders, then waiters in the order of asking: ranges of a file, tickets of a `lock` directory.
+    pub fn of(&self, ino: Ino) -> Vec<LockView> {
+        let mut views = Vec::new();
+        if let Some(queue) = self.directories.get(&ino) {
+            tickets_of(ino, queue, &mut views);
+        }
+        if let Some(queue) = self.ranges.get(&ino) {
+            ranges_of(ino, queue, &mut views);
+        }
+        views
+    }
+
+    /// The holder or waiter a ticket's inode stands for.
+    pub fn ticket(&self, ticket: Ino) -> Option<LockView> {
+        let (directory, sequence) = *self.tickets.get(&ticket)?;
+        let queue = self.directories.get(&directory)?;
+        let (_, found) = queue.after(sequence - 1).next()?;
+        Some(view_of_ticket(directory, sequence, found, queue.position(sequence)))
+    }
+
+    /// Everything, by inode.
+    pub fn all(&self) -> Vec<LockView> {
+        let mut views = Vec::new();
+        for (ino, queue) in &self.directories {
+            tickets_of(*ino, queue, &mut views);
+        }
+        for (ino, queue) in &self.ranges {
+            ranges_of(*ino, queue, &mut views);
+        }
+        views.sort_by_key(|view| view.ino);
+        views
+    }
+
+    /// The tickets of a `lock` directory after `sequence` (0: all), in queue order.
+    pub fn tickets_after(
+        &self,
+        directory: Ino,
+        sequence: u64,
+    ) -> impl Iterator<Item = (u64, &Name, Ino)> {
+        let queue = self.directories.get(&directory);
+        let tickets = queue.into_iter().flat_map(move |queue| queue.after(sequence));
+        tickets.map(|(sequence, ticket)| (sequence, &ticket.name, ticket.ino))
+    }
+
+    /// The first ticket of this name in queue order: the one the name stands for.
+    pub fn ticket_named(&self, directory: Ino, name: &[u8]) -> Option<Ino> {
+        let mut tickets = self.tickets_after(directory, 0);
+        tickets.find(|(_, other, _)| &***other == name).map(|(_, _, ticket)| ticket)
+    }
+
+    /// What stands in the way of such a range right now (`F_GETLK`).
+    pub fn conflict(&self, ino: Ino, owner: Owner, span: Span, mode: LockMode) -> Option<LockView> {
+        self.ranges.get(&ino)?.obstacle(owner, span, mode).map(|held| view_of_held(ino, held))
+    }
+
+    /// How many ranges and tickets a session holds or waits for (ranges: files, per owner).
+    pub fn count_of(&self, session: SessionId) -> usize {
+        self.files_of(session).count() + self.tickets_of(session).count()
+    }
+}
+
+fn tickets_of(directory: Ino, queue: &TicketQueue, views: &mut Vec<LockView>) {
+    let tickets = queue.after(0).enumerate();
+    views.extend(tickets.map(|(position, (sequence, ticket))| {
+        view_of_ticket(directory, sequence, ticket, position)
+    }));
+}
+
+fn ranges_of(ino: Ino, queue: &RangeQueue, views: &mut Vec<LockView>) {
+    views.extend(queue.held().map(|held| view_of_held(ino, held)));
+    views.extend(queue.waiting().map(|request| LockView {
+        position: queue.blockers(request).len(),
+        ..view_of_request(ino, request)
+    }));
+}
+
+fn view_of_ticket(directory: Ino, sequence: u64, ticket: &Ticket, position: usize) -> LockView {
+    LockView {
+        ino: directory,
+        ticket: Some((ticket.name.clone(), ticket.ino)),
+        session: ticket.session,
+        owner: 0,
+        start: 0,
+        end: i64::MAX as u64,
+        mode: LockMode::Exclusive,
+        pid: ticket.who.pid,
+        command: ticket.who.command.clone(),
+        since: ticket.since,
+        waiter: ticket.waiter,
+        token: ticket.token,
+        position,
+        sequence,
+    }
+}
+
+fn view_of_held(ino: Ino, held: &Held) -> LockView {
+    LockView { token: Some(held.token), ..view_of_request(ino, &held.request) }
+}
+
+fn view_of_request(ino: Ino, request: &Request) -> LockView {
+    LockView {
+        ino,
+        ticket: None,
+        session: request.by.session,
+        owner: request.by.owner,
+        start: request.span.start,
+        end: request.span.end,
+        mode: request.mode,
+        pid: request.who.pid,
+        command: request.who.command.clone(),
+        since: request.since,
+        waiter: request.waiter,
+        token: None,
+        position: 0,
+        sequence: 0,
+    }
+}
