@@ -1,6 +1,7 @@
 //! keepfs: a filesystem that keeps a cluster in agreement.
 pub mod config;
 pub mod error;
+pub mod format;
 pub mod limits;
 pub mod node;
 pub mod peers;

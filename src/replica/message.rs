@@ -7,8 +7,16 @@ use bincode::{Decode, Encode};
 /// order: it is their number on the wire.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum PeerMessage {
-    /// A raft message, protobuf.
+    /// A raft message, protobuf; any but `MsgSnapshot`.
     Raft(Vec<u8>),
+    /// A raft `MsgSnapshot`, protobuf, metadata only. The bytes of the tree at `index` go first, by
+    /// the side channel; the receiver steps [`super::Input::SnapshotArrived`] with `message` when
+    /// they are verified and durable.
+    Snapshot {
+        index: Zxid,
+        term: u64,
+        message: Vec<u8>,
+    },
     /// Proposals of the sender's session, for the leader to stamp and propose.
     Forward(Vec<Proposal>),
     /// The sender's session is alive; `sent` is its monotonic clock and comes back in the answer.
@@ -16,7 +24,7 @@ pub enum PeerMessage {
         session: SessionId,
         sent: u64,
     },
-    /// From a leader that holds a checked quorum.
+    /// From a leader that a quorum confirmed after the keep-alive came.
     KeepAliveAck {
         session: SessionId,
         sent: u64,
@@ -29,14 +37,6 @@ pub enum PeerMessage {
     Digest {
         zxid: Zxid,
         digest: u64,
-    },
-    /// Ask the leader for its commit index (linearizable read); answered when a quorum agrees.
-    ReadIndex {
-        id: u64,
-    },
-    ReadIndexAnswer {
-        id: u64,
-        zxid: Zxid,
     },
     /// Membership, forwarded to the leader; `id` comes back in the answer.
     Join {
@@ -52,4 +52,6 @@ pub enum PeerMessage {
         id: u64,
         result: Result<Vec<Member>, String>,
     },
+    /// From the leader: the receiver is no member (any more).
+    Removed,
 }

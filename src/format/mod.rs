@@ -1,0 +1,3 @@
+//! Bytes as they travel and rest: versions, checksums, bounds. Pure.
+
+pub mod entry;

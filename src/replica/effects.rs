@@ -1,0 +1,101 @@
+//! What comes out of a replica: things to do, answers, and what was applied.
+
+use super::{PeerMessage, SnapshotMark};
+use crate::tree::{Change, Member, Refusal, ReplicaId, Reply, SessionId, Stamp, Zxid};
+use raft::eraftpb::{Entry, HardState};
+
+/// All a replica may ask of the world, to be done in this order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Send now. Loss is allowed; order between two replicas is not needed, but helps.
+    pub send: Vec<(ReplicaId, PeerMessage)>,
+    /// Make durable, then send `after`, then step [`super::Input::Persisted`].
+    pub persist: Option<Persist>,
+    /// Replace the tree by the snapshot at this mark, which has arrived before, then call
+    /// [`super::Replica::restored`].
+    pub restore: Option<SnapshotMark>,
+    /// Apply: see [`super::Replica::apply`].
+    pub committed: Vec<Entry>,
+    /// Answers due without an apply (failures, barriers, replies that waited for visibility).
+    pub answers: Vec<(u64, Answer)>,
+    /// Answers to requests to join or leave.
+    pub members: Vec<(u64, MembersAnswer)>,
+    pub events: Vec<SessionEvent>,
+    /// This replica must stop: it disagrees with the leader, or was removed. Says why.
+    pub fatal: Option<String>,
+}
+
+impl Effects {
+    pub(super) fn is_empty(&self) -> bool {
+        self.send.is_empty()
+            && self.persist.is_none()
+            && self.restore.is_none()
+            && self.committed.is_empty()
+            && self.answers.is_empty()
+            && self.members.is_empty()
+            && self.events.is_empty()
+            && self.fatal.is_none()
+    }
+}
+
+/// One job for the disk. Jobs become durable in the order they were given, each as a whole.
+#[derive(Debug)]
+pub struct Persist {
+    /// Grows from job to job; numbers may be left out.
+    pub number: u64,
+    pub hard_state: Option<HardState>,
+    /// Replace what the log holds from the first of them on.
+    pub entries: Vec<Entry>,
+    /// The log starts anew after this snapshot, before `entries`.
+    pub snapshot: Option<SnapshotMark>,
+    /// The log before this index may be dropped; the entry at it stays.
+    pub compact_to: Option<u64>,
+    pub after: Vec<(ReplicaId, PeerMessage)>,
+}
+
+/// The life of this node's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    Opened(SessionId),
+    /// Cannot be trusted from now on: its deadline passed here, or the log ended it.
+    Lost(SessionId),
+}
+
+/// What a proposal can be answered besides a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    Refused(Refusal),
+    /// No leader within `op_timeout`: nothing can change now. EROFS. A change that had been handed to
+    /// the leader before it was lost may still take effect.
+    NoQuorum,
+    /// It was handed to a leader and no answer came: it may or may not take effect. ETIMEDOUT.
+    Unknown,
+    /// The session it was to run in ended before it could. EIO.
+    SessionLost,
+    /// The node is stopping. EIO.
+    Stopping,
+}
+
+pub type Answer = Result<Reply, Failure>;
+
+/// The member list after the change, or a sentence why there was none.
+pub type MembersAnswer = Result<Vec<Member>, String>;
+
+/// A batch of applied entries, as listeners see it.
+#[derive(Debug)]
+pub struct Batch {
+    /// Index of the last entry of the batch.
+    pub last: Zxid,
+    pub applied: Vec<Applied>,
+    /// The tree was replaced by a snapshot: everything cached is suspect.
+    pub reset: bool,
+}
+
+#[derive(Debug)]
+pub struct Applied {
+    pub zxid: Zxid,
+    pub stamp: Stamp,
+    /// Who proposed it; changes of one's own session are already known to one's kernel.
+    pub origin: SessionId,
+    pub changes: Vec<Change>,
+}

@@ -1,0 +1,123 @@
+//! What comes into a replica: its settings, what the disk knew, and all that happens to it.
+
+use super::PeerMessage;
+use crate::tree::{Command, Member, ReplicaId, Stamp, TreeLimits, Zxid};
+use raft::eraftpb::{ConfState, Entry, HardState};
+
+/// What time it is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Nanoseconds of CLOCK_BOOTTIME: never jumps, counts sleep; for deadlines.
+    pub monotonic: u64,
+    /// Nanoseconds since the epoch; for stamps.
+    pub wall: Stamp,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    pub id: ReplicaId,
+    /// The host name of this node's session.
+    pub name: String,
+    /// Nanoseconds, all of them. One raft tick is `heartbeat`.
+    pub heartbeat: u64,
+    /// Randomised by `seed` up to twice this; at least four heartbeats.
+    pub election_timeout: u64,
+    pub session_timeout: u64,
+    pub op_timeout: u64,
+    pub visibility_timeout: u64,
+    /// The only source of chance here. Differs between replicas and between starts of one.
+    pub seed: u64,
+    /// Open a session and keep it alive (a node with a mount, or that submits anything).
+    pub with_session: bool,
+    /// Members of a new cluster, and the tree's limits: every founding replica is started with the
+    /// same list, and the first leader founds the tree with it. `None` joins or goes on.
+    pub found: Option<(u128, Vec<Member>, TreeLimits)>,
+}
+
+/// What the disk knew at start.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    pub hard_state: HardState,
+    /// The newest durable snapshot, already loaded into the tree (`index` 0: none).
+    pub snapshot: SnapshotMark,
+    /// The durable log is `first..=last`; it may begin before the snapshot. Empty: `last < first`.
+    pub first: u64,
+    pub last: u64,
+    /// Its end, as far as the window in memory shall hold; older entries by [`LogReader`].
+    pub tail: Vec<Entry>,
+}
+
+/// Where a snapshot stands in the log. The bytes are the world's business.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotMark {
+    pub index: u64,
+    pub term: u64,
+    pub conf: ConfState,
+}
+
+/// Reads durable entries that have left the window in memory.
+pub trait LogReader: Send {
+    /// Entries `low..high`, fewer if they exceed `max_bytes` (at least one).
+    fn entries(&self, low: u64, high: u64, max_bytes: u64) -> std::io::Result<Vec<Entry>>;
+}
+
+/// All that can happen to a replica.
+#[derive(Debug)]
+pub enum Input {
+    /// At least every half heartbeat.
+    Tick,
+    Received {
+        from: ReplicaId,
+        message: PeerMessage,
+    },
+    /// A change asked for here; `id` is the caller's, and comes back in [`super::Effects::answers`].
+    Submit {
+        id: u64,
+        command: Command,
+    },
+    /// Answer `id` once everything committed before now is applied here.
+    Barrier {
+        id: u64,
+    },
+    /// Persist jobs up to this number are durable.
+    Persisted {
+        number: u64,
+    },
+    /// This node's mount shows everything up to here.
+    Visible {
+        zxid: Zxid,
+    },
+    /// Whether a mount listens; without one, applied is visible.
+    Mounted {
+        mounted: bool,
+    },
+    /// A snapshot of the tree at `mark` is durable: the log before it may go.
+    SnapshotTaken {
+        mark: SnapshotMark,
+    },
+    /// The bytes announced by this [`PeerMessage::Snapshot`] have arrived, verified and durable.
+    SnapshotArrived {
+        from: ReplicaId,
+        message: Vec<u8>,
+    },
+    /// The end of sending one.
+    SnapshotSent {
+        to: ReplicaId,
+        ok: bool,
+    },
+    /// Nothing can be sent to this peer now.
+    Unreachable {
+        peer: ReplicaId,
+    },
+    /// A host asks to join; answered in [`super::Effects::members`]. Its id is in the list.
+    AddMember {
+        id: u64,
+        name: String,
+        address: String,
+    },
+    /// A replica shall leave; answered in [`super::Effects::members`].
+    RemoveMember {
+        id: u64,
+        member: ReplicaId,
+    },
+}
