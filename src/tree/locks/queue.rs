@@ -3,6 +3,7 @@
 //! A request is granted when it conflicts with no range another owner holds and with no request that
 //! came before it; except that nobody waits behind a request which itself waits for them, directly
 //! or through others: an owner that holds a range may change it under the eyes of those who want it.
+//! A grant stands in the way of nobody new, for whoever conflicts with it waited for its owner before.
 
 use super::super::{LockMode, Zxid};
 use super::ranges::{Held, Owner, Request, Span, carve, covered};
@@ -76,20 +77,16 @@ impl RangeQueue {
         }
     }
 
-    /// The waiters that wait for what `owner` holds, directly or behind one that does.
+    /// The waiters of others that wait for what `owner` holds or asked for before them, directly or
+    /// behind one that does.
     fn waiting_for(&self, owner: Owner) -> BTreeSet<Zxid> {
-        let mut obstacles: Vec<&Request> = self
-            .held
-            .iter()
-            .map(|held| &held.request)
-            .filter(|request| request.by == owner)
-            .collect();
-        if obstacles.is_empty() {
-            return BTreeSet::new();
-        }
+        let held = self.held.iter().map(|held| &held.request);
+        let mut obstacles: Vec<&Request> = held.filter(|request| request.by == owner).collect();
         let mut behind = BTreeSet::new();
         for (waiter, request) in &self.waiting {
-            if obstacles.iter().any(|obstacle| obstacle.conflicts(request)) {
+            if request.by == owner {
+                obstacles.push(request);
+            } else if obstacles.iter().any(|obstacle| obstacle.conflicts(request)) {
                 behind.insert(*waiter);
                 obstacles.push(request);
             }
@@ -145,8 +142,8 @@ impl RangeQueue {
         freed
     }
 
-    /// Grants what can be granted now that `freed` is free, in the order of asking. Nobody else can
-    /// have become grantable: a grant only stands in the way of those who waited for it before.
+    /// Grants what can be granted now that `freed` is free, in the order of asking. Only requests
+    /// that overlap it can have become grantable.
     pub fn settle(&mut self, mut freed: Vec<Span>, token: Zxid) -> Vec<Request> {
         let mut granted = Vec::new();
         while !freed.is_empty() {
