@@ -14,6 +14,7 @@ use crate::limits;
 use crate::node::{NodeConfig, Start};
 use crate::tree::TreeLimits;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -116,6 +117,16 @@ impl Flags {
 }
 
 impl Config {
+    /// [`Config::load`] with this process's environment; `KEEPFS_CONFIG` names the file where
+    /// `file` does not.
+    pub fn of_process(file: Option<&Path>, flags: Flags) -> Result<Config, Error> {
+        let named = std::env::var_os("KEEPFS_CONFIG").map(PathBuf::from);
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Config::load(file.or(named.as_deref()), std::env::vars_os().filter_map(text), flags)
+    }
+
     /// Lays flags over `environment` over `file` over the defaults, and validates the result.
     pub fn load(
         file: Option<&Path>,
@@ -142,8 +153,7 @@ impl Config {
 
     /// Whether other users see the mount.
     pub fn allow_other(&self) -> bool {
-        // SAFETY: geteuid has no precondition and cannot fail.
-        self.allow_other.unwrap_or_else(|| unsafe { libc::geteuid() } == 0)
+        self.allow_other.unwrap_or_else(is_root)
     }
 
     /// What the node needs of it. `data` and `listen` must be set by now.
@@ -247,4 +257,23 @@ fn host_name() -> String {
         Some(name) if !name.is_empty() && name != "(none)" => name.to_owned(),
         _ => "keepfs".to_owned(),
     }
+}
+
+/// Where `keepfs up` keeps the data of `mount`: one directory for each, so that two never share it.
+pub fn default_data(mount: &Path) -> Result<PathBuf, Error> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    let base = match is_root() {
+        true => Some(PathBuf::from("/var/lib")),
+        false => std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).or_else(home),
+    };
+    let base = base.ok_or_else(|| {
+        Error::Configuration("neither XDG_DATA_HOME nor HOME is set: give --data DIR".into())
+    })?;
+    let name = mount.to_string_lossy().trim_matches('/').replace('/', "-");
+    Ok(base.join("keepfs").join(name))
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid has no precondition and cannot fail.
+    unsafe { libc::geteuid() == 0 }
 }

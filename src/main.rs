@@ -1,2 +1,7 @@
 //! keepfs: see `keepfs --help`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keepfs::cli::main()
+}

@@ -1,0 +1,67 @@
+//! The command line: one file a verb. Thin; what a verb does lives below.
+//!
+//! Exit codes: 0 done, 1 failed (one sentence on standard error), 2 the command line is wrong.
+
+mod address;
+mod bench;
+mod config;
+mod daemon;
+mod mounts;
+mod playground;
+mod role;
+mod serve;
+mod signals;
+mod status;
+mod up;
+
+use crate::error::Error;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A filesystem that keeps a cluster in agreement: every host mounts the same tree, and `ls`,
+/// `echo`, `mv` and `flock` are its client library.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
+Try it:
+  keepfs playground /tmp/k                 three replicas on this host, mounted at /tmp/k/{a,b,c}
+  echo v1 > /tmp/k/a/x; cat /tmp/k/b/x     in another shell: one tree, three mounts
+
+Run it:
+  keepfs up /keep                          one replica, which others may join later
+  keepfs serve --help                      a replica of a cluster")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Playground(playground::Args),
+    Up(up::Args),
+    Serve(serve::Args),
+    Status(status::Args),
+    Config(config::Args),
+    Role(role::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    NullFs(bench::null_fs::Args),
+}
+
+/// Parses the arguments, runs the verb, tells an error.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Playground(args) => playground::run(&args),
+        Verb::Up(args) => up::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Config(args) => config::run(&args),
+        Verb::Role(args) => role::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::NullFs(args) => bench::null_fs::run(&args),
+    };
+    outcome.unwrap_or_else(|error: Error| {
+        eprintln!("keepfs: {error}");
+        ExitCode::FAILURE
+    })
+}

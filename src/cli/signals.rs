@@ -1,0 +1,44 @@
+//! Being asked to stop: Ctrl-C and SIGTERM become messages.
+
+use crate::error::Error;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::process::Command;
+
+/// From now on SIGINT, SIGTERM and SIGHUP do not end the process; each is a message here.
+pub fn stop_requests() -> Result<Receiver<i32>, Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
+        .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))?;
+    let (tell, told) = bounded(4);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || signals.forever().for_each(|signal| drop(tell.try_send(signal))))
+        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
+    Ok(told)
+}
+
+/// A child that gets SIGTERM when the thread that starts it ends, however it ends.
+pub fn ends_with_parent(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id() as libc::pid_t;
+    let arrange = move || {
+        // SAFETY: prctl and getppid are async-signal-safe and touch no memory of ours.
+        let gone = unsafe {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            libc::getppid() != parent
+        };
+        // The parent may have ended between fork and prctl.
+        if gone { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
+    };
+    // SAFETY: `arrange` runs between fork and exec; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(arrange) }
+}
+
+/// Sends `signal` to a process we started; one that has ended is no error.
+pub fn send(pid: u32, signal: i32) {
+    // SAFETY: kill takes two integers.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
+}

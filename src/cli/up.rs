@@ -1,0 +1,72 @@
+//! `keepfs up`: the embedded default for one host.
+
+use super::{address, daemon, mounts};
+use crate::config::{self, Config, Flags};
+use crate::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Run one replica, mounted at DIR, in the foreground.
+///
+/// A cluster of one: what is written is durable in the data directory and there at the next start.
+/// More replicas may join it later (`keepfs serve --join`). Ctrl-C unmounts and stops it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  keepfs up /keep
+  keepfs up /keep --data /srv/keepfs --listen 10.0.0.1:7411     others may join at 10.0.0.1:7411")]
+pub struct Args {
+    /// Where to mount; made if it is missing.
+    dir: PathBuf,
+    /// Where the data lives [default: /var/lib/keepfs/DIR for root, else
+    /// $XDG_DATA_HOME/keepfs/DIR; slashes of DIR become dashes].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to listen for replicas that join [default: a free port of 127.0.0.1, chosen at the
+    /// first start].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// This replica's name [default: this host's].
+    #[arg(long)]
+    name: Option<String>,
+    /// Read settings from this TOML file [default: $KEEPFS_CONFIG].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let mount = mounts::make(&args.dir)?;
+    let flags = Flags::default()
+        .set("name", args.name.as_ref())
+        .set("data", args.data.as_ref())
+        .set("listen", args.listen.as_ref())
+        .set("mount", Some(&mount));
+    let mut config = Config::of_process(args.config.as_deref(), flags)?;
+    let data = match config.data.take() {
+        Some(data) => data,
+        None => config::default_data(&mount)?,
+    };
+    fs::create_dir_all(&data).map_err(Error::file("create", &data))?;
+    let listen = match config.listen.take() {
+        Some(listen) => listen,
+        None => address::remembered(&data.join("port"))?,
+    };
+    if config.join.is_empty() && config.bootstrap.is_empty() {
+        config.bootstrap = vec![format!("{}={listen}", config.name())];
+    }
+    config.data = Some(data.clone());
+    config.listen = Some(listen.clone());
+    config.validate()?;
+    daemon::run(&config, |_| announce(&mount, &data, &listen))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn announce(mount: &Path, data: &Path, listen: &str) {
+    let (mount, data) = (mount.display(), data.display());
+    println!("{mount} is mounted; its data is in {data}. Ctrl-C unmounts it.");
+    println!(
+        "Others join it by: keepfs serve --name NAME --data DIR --listen HOST:PORT --join {listen}"
+    );
+    println!("ready");
+}
