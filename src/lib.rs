@@ -4,6 +4,7 @@ pub mod config;
 pub mod error;
 pub mod format;
 pub mod limits;
+pub mod mount;
 pub mod node;
 pub mod peers;
 pub mod replica;

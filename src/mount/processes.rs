@@ -1,0 +1,284 @@
+//! What `/proc` and pidfds tell about the processes behind requests.
+//!
+//! Every pid and thread id is of the daemon's pid namespace, as the kernel puts them into requests.
+
+use std::fs;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Longest command line kept for `.keepfs/locks`, bytes.
+const COMMAND_BYTES_MAX: usize = 256;
+/// Flags of `/proc/PID/stat` (`include/linux/sched.h`).
+const PF_EXITING: u64 = 0x4;
+const PF_SIGNALED: u64 = 0x400;
+
+/// The process that a thread belongs to; `None` if the thread is gone.
+pub fn process_of(thread: u32) -> Option<u32> {
+    Status::read(thread)?.number("Tgid:")
+}
+
+/// The arguments of a process joined by spaces, cut at 256 bytes; empty for a kernel thread or a
+/// process that is gone.
+pub fn command_line(process: u32) -> Box<[u8]> {
+    let mut command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    while command.last() == Some(&0) {
+        command.pop();
+    }
+    command.truncate(COMMAND_BYTES_MAX);
+    for byte in &mut command {
+        if *byte < b' ' || *byte == 0x7f {
+            *byte = b' ';
+        }
+    }
+    command.into_boxed_slice()
+}
+
+/// The process that `number` means to the process `speaker`: the same one, unless the speaker lives
+/// in a pid namespace of its own. `None` if there is no such process (any more).
+pub fn process_named_by(speaker: u32, number: u32) -> Option<u32> {
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let theirs = namespace(speaker)?;
+    if theirs == namespace(std::process::id())? {
+        return is_alive(number).then_some(number);
+    }
+    all_processes().find(|&process| {
+        Status::read(process)
+            .is_some_and(|status| status.last_number("NSpid:") == Some(number) && status.is_alive())
+            && namespace(process).as_ref() == Some(&theirs)
+    })
+}
+
+/// Every process, in no order.
+pub fn all_processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process or thread has not ended.
+pub fn is_alive(id: u32) -> bool {
+    Status::read(id).is_some_and(|status| status.is_alive())
+}
+
+/// The process that started this one.
+pub fn parent_of(process: u32) -> Option<u32> {
+    Status::read(process)?.number("PPid:").filter(|&parent| parent != 0)
+}
+
+/// Why a blocked thread should be let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// Nothing asks for it.
+    None,
+    /// A signal for the whole process is pending: another of its threads may take it.
+    Perhaps,
+    /// A signal waits for this thread, or the thread is gone.
+    Certain,
+}
+
+/// Whether a thread that waits for a reply of ours has a signal to take.
+pub fn interruption(thread: u32) -> Interruption {
+    match Status::read(thread) {
+        Some(status) => status.interruption(),
+        None => Interruption::Certain,
+    }
+}
+
+/// How a process is ending, as far as it is known while it closes its descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Lives: it closed the descriptor of its own accord.
+    NotEnding,
+    /// Exits, with this status.
+    Exits(u8),
+    /// A signal kills it.
+    Killed,
+}
+
+/// How the thread's process ends. To be asked while a FLUSH of that thread is unanswered, so that
+/// the thread still stands where it stood.
+pub fn ending(thread: u32) -> Ending {
+    match fs::read_to_string(format!("/proc/{thread}/stat")) {
+        Ok(stat) => parse_ending(&stat).unwrap_or(Ending::NotEnding),
+        Err(_) => Ending::Killed,
+    }
+}
+
+fn parse_ending(stat: &str) -> Option<Ending> {
+    // The second field is the name in parentheses, which may hold spaces and parentheses.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    let flags: u64 = fields.get(6)?.parse().ok()?;
+    let code: i32 = fields.get(49)?.parse().ok()?;
+    if flags & PF_EXITING == 0 {
+        return Some(Ending::NotEnding);
+    }
+    // `code` is the wait status, where the low seven bits name a signal. It reads 0 where the
+    // daemon may not inspect the process; the flags are always true.
+    if flags & PF_SIGNALED != 0 || code & 0x7f != 0 {
+        return Some(Ending::Killed);
+    }
+    Some(Ending::Exits((code >> 8) as u8))
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub fn pidfd(process: u32) -> std::io::Result<OwnedFd> {
+    let (process, flags) = (process as libc::pid_t, 0u32);
+    // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, flags) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether a process has this inode number of ours open for writing, under a path that ends in
+/// `/NAME`. Looks only at links and numbers: to `stat` the descriptor would ask this very daemon.
+pub fn writes_to(process: u32, ino: u64, name: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
+    descriptors.flatten().any(|descriptor| {
+        let named = fs::read_link(descriptor.path()).is_ok_and(|path| path.ends_with(name));
+        named && {
+            let number = descriptor.file_name();
+            let info = format!("/proc/{process}/fdinfo/{}", number.to_string_lossy());
+            fs::read_to_string(info).is_ok_and(|info| is_writer_of(&info, ino))
+        }
+    })
+}
+
+fn is_writer_of(fdinfo: &str, ino: u64) -> bool {
+    let field = |name| field(fdinfo, name);
+    let flags = field("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
+    field("ino:").is_some_and(|text| text.parse() == Ok(ino))
+        && flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+}
+
+/// The value of a `NAME:\tVALUE` line.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+/// `/proc/ID/status` of a process or a thread.
+struct Status(String);
+
+impl Status {
+    fn read(id: u32) -> Option<Status> {
+        // The name of a process need not be UTF-8.
+        let bytes = fs::read(format!("/proc/{id}/status")).ok()?;
+        Some(Status(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        field(&self.0, name)?.parse().ok()
+    }
+
+    fn last_number(&self, name: &str) -> Option<u32> {
+        field(&self.0, name)?.split_ascii_whitespace().last()?.parse().ok()
+    }
+
+    fn signals(&self, name: &str) -> u64 {
+        field(&self.0, name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+    }
+
+    /// Neither a zombie nor dead.
+    fn is_alive(&self) -> bool {
+        !field(&self.0, "State:").unwrap_or("X").starts_with(['Z', 'X', 'x'])
+    }
+
+    fn interruption(&self) -> Interruption {
+        if !self.is_alive() {
+            return Interruption::Certain;
+        }
+        let bit = |signal: i32| 1u64 << (signal - 1);
+        let stops =
+            bit(libc::SIGSTOP) | bit(libc::SIGTSTP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU);
+        // A signal that only stops the process leaves the wait alone: Ctrl-Z takes effect when the
+        // lock is granted, rather than losing the place in the queue.
+        let harmless =
+            self.signals("SigBlk:") | self.signals("SigIgn:") | stops & !self.signals("SigCgt:");
+        if self.signals("SigPnd:") & !harmless != 0 {
+            Interruption::Certain
+        } else if self.signals("ShdPnd:") & !harmless == 0 {
+            Interruption::None
+        } else if self.number("Threads:") == Some(1) {
+            Interruption::Certain
+        } else {
+            Interruption::Perhaps
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn status(lines: &str) -> Status {
+        Status(format!("Name:\tsleep\nState:\tS (sleeping)\nThreads:\t1\n{lines}"))
+    }
+
+    #[test]
+    fn this_process_is_known() {
+        let me = std::process::id();
+        assert_eq!(process_of(me), Some(me));
+        assert_eq!(process_named_by(me, me), Some(me));
+        assert_eq!(interruption(me), Interruption::None);
+        assert_eq!(ending(me), Ending::NotEnding);
+        assert!(!command_line(me).is_empty());
+        assert!(all_processes().any(|process| process == me));
+    }
+
+    #[test]
+    fn an_ended_process_is_not_alive() {
+        let mut child = Command::new("true").spawn().expect("true starts");
+        let pid = child.id();
+        let readable = pidfd(pid).expect("the child is not reaped");
+        child.wait().expect("the child ends");
+        drop(readable);
+        assert_eq!(process_named_by(std::process::id(), pid), None);
+        assert_eq!(interruption(pid), Interruption::Certain);
+        assert!(pidfd(pid).is_err());
+    }
+
+    #[test]
+    fn arguments_are_joined_by_spaces() {
+        let mut child = Command::new("sleep").arg("30").stdin(Stdio::null()).spawn().unwrap();
+        let command = command_line(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(&*command, b"sleep 30");
+    }
+
+    #[test]
+    fn a_pending_signal_interrupts_unless_blocked_ignored_or_only_a_stop() {
+        let pending = "SigPnd:\t0000000000000000\nShdPnd:\t0000000000000002\n";
+        let with = |rest: &str| status(&format!("{pending}{rest}")).interruption();
+        assert_eq!(with(""), Interruption::Certain);
+        assert_eq!(with("SigBlk:\t0000000000000002\n"), Interruption::None);
+        assert_eq!(with("SigIgn:\t0000000000000002\n"), Interruption::None);
+        let stop = "SigPnd:\t0000000000080000\n";
+        assert_eq!(status(stop).interruption(), Interruption::None);
+        let caught = format!("{stop}SigCgt:\t0000000000080000\n");
+        assert_eq!(status(&caught).interruption(), Interruption::Certain);
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_read_from_its_stat() {
+        let stat = |flags: u64, code: i32| {
+            let middle = "0 ".repeat(42);
+            parse_ending(&format!("7 (a) b) S 1 7 7 0 -1 {flags} {middle}{code}\n"))
+        };
+        assert_eq!(stat(0x400000, 0), Some(Ending::NotEnding));
+        assert_eq!(stat(0x400004, 3 << 8), Some(Ending::Exits(3)));
+        assert_eq!(stat(0x400404, 9), Some(Ending::Killed));
+        assert_eq!(stat(0x400004, 2), Some(Ending::Killed));
+    }
+
+    #[test]
+    fn a_writer_is_told_from_a_reader_by_its_descriptor() {
+        let info =
+            |flags: &str, ino: u64| format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t9\nino:\t{ino}\n");
+        assert!(is_writer_of(&info("0100001", 77), 77));
+        assert!(!is_writer_of(&info("0100000", 77), 77));
+        assert!(!is_writer_of(&info("0100001", 78), 77));
+    }
+}

@@ -1,0 +1,214 @@
+//! Commands that give something back, and so must get through: the caller is not told that they
+//! failed, they are proposed again until they are answered or the session ends.
+//!
+//! They are kept by what they give back (a lock owner's ranges, a ticket). Whoever wants to take the
+//! same thing again waits for them, so that a late release never frees a newer lock.
+
+use crate::node::{Answer, Done, Failure};
+use crate::tree::{Command, Ino, LockOwner};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two attempts, while there is no quorum.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The thing given back: an owner's ranges of a file; or a ticket, with owner 0.
+pub type Key = (Ino, LockOwner);
+
+/// Proposes a command: [`crate::node::Node::submit`].
+pub type Submit = Box<dyn Fn(Command, Done) + Send + Sync>;
+
+/// Runs when the thing is given back, or with why it is not yet.
+pub type Then = Box<dyn FnOnce(Result<(), Failure>) + Send>;
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Releases(Arc<Shared>);
+
+struct Shared {
+    submit: Submit,
+    owed: Mutex<Owed>,
+}
+
+#[derive(Default)]
+struct Owed {
+    keys: BTreeMap<Key, Release>,
+    /// A thread proposes again, every second, what is here.
+    retrying: bool,
+}
+
+#[derive(Default)]
+struct Release {
+    /// In order; the first is under way if `busy`.
+    commands: VecDeque<Command>,
+    busy: bool,
+    /// Told at the next answer.
+    then: Vec<Then>,
+}
+
+impl Releases {
+    pub fn new(submit: Submit) -> Releases {
+        Releases(Arc::new(Shared { submit, owed: Mutex::default() }))
+    }
+
+    /// Proposes `command` until it is answered. `first_attempt` runs after the first answer or
+    /// failure, of which it need not know.
+    pub fn release(&self, key: Key, command: Command, first_attempt: Box<dyn FnOnce() + Send>) {
+        let mut owed = self.0.owed.lock();
+        let release = owed.keys.entry(key).or_default();
+        release.commands.push_back(command);
+        release.then.push(Box::new(move |_| first_attempt()));
+        drop(owed);
+        self.go_on(key);
+    }
+
+    /// Runs `then` once nothing is being given back under this key: at once, as a rule. With the
+    /// failure, if what is to be given back still cannot be.
+    pub fn after(&self, key: Key, then: Then) {
+        let mut owed = self.0.owed.lock();
+        match owed.keys.get_mut(&key) {
+            None => {
+                drop(owed);
+                then(Ok(()));
+            }
+            Some(release) => {
+                release.then.push(then);
+                drop(owed);
+                self.go_on(key);
+            }
+        }
+    }
+
+    /// The session ended, and everything it held: nothing is left to give back.
+    pub fn session_lost(&self) {
+        let lost = std::mem::take(&mut self.0.owed.lock().keys);
+        for then in lost.into_values().flat_map(|release| release.then) {
+            then(Err(Failure::SessionLost));
+        }
+    }
+
+    /// Proposes the first command of this key, unless it is under way.
+    fn go_on(&self, key: Key) {
+        let command = {
+            let mut owed = self.0.owed.lock();
+            let Some(release) = owed.keys.get_mut(&key) else { return };
+            if std::mem::replace(&mut release.busy, true) {
+                return;
+            }
+            release.commands.front().cloned()
+        };
+        let Some(command) = command else { return };
+        let releases = self.clone();
+        (self.0.submit)(command, Box::new(move |answer| releases.answered(key, answer)));
+    }
+
+    fn answered(&self, key: Key, answer: Answer) {
+        let mut owed = self.0.owed.lock();
+        let Some(release) = owed.keys.get_mut(&key) else { return };
+        release.busy = false;
+        let result = match answer {
+            Err(failure @ (Failure::NoQuorum | Failure::Unknown)) => Err(failure),
+            _ => Ok(()),
+        };
+        if result.is_ok() {
+            release.commands.pop_front();
+            if !release.commands.is_empty() {
+                drop(owed);
+                return self.go_on(key);
+            }
+        }
+        let then = std::mem::take(&mut release.then);
+        if result.is_ok() {
+            owed.keys.remove(&key);
+        } else {
+            self.retry(&mut owed);
+        }
+        drop(owed);
+        then.into_iter().for_each(|then| then(result));
+    }
+
+    /// Failures are rare: a thread while they last is simpler than one for ever.
+    fn retry(&self, owed: &mut Owed) {
+        if owed.retrying {
+            return;
+        }
+        let releases = self.clone();
+        let thread = std::thread::Builder::new().name("keepfs-releases".into());
+        match thread.spawn(move || while releases.try_all_again() {}) {
+            Ok(_) => owed.retrying = true,
+            Err(error) => log::warn!("cannot retry releases of locks: {error}"),
+        }
+    }
+
+    /// False once nothing is left.
+    fn try_all_again(&self) -> bool {
+        std::thread::sleep(PAUSE);
+        let keys: Vec<Key> = {
+            let mut owed = self.0.owed.lock();
+            owed.retrying = !owed.keys.is_empty();
+            owed.keys.keys().copied().collect()
+        };
+        keys.iter().for_each(|&key| self.go_on(key));
+        !keys.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Reply;
+    use crossbeam_channel::{Receiver, unbounded};
+
+    const KEY: Key = (Ino(9), 5);
+
+    fn unlock(start: u64) -> Command {
+        Command::Unlock { ino: KEY.0, owner: KEY.1, start, end: start }
+    }
+
+    fn releases() -> (Releases, Receiver<(Command, Done)>) {
+        let (tell, told) = unbounded();
+        (Releases::new(Box::new(move |command, done| drop(tell.send((command, done))))), told)
+    }
+
+    #[test]
+    fn a_release_that_fails_is_proposed_again_and_a_new_lock_waits_for_it() {
+        let (releases, proposed) = releases();
+        let (tell, told) = unbounded();
+        releases.after(KEY, Box::new(|result| assert_eq!(result, Ok(()))));
+        let tell_first = tell.clone();
+        let first = Box::new(move || tell_first.send("closed").unwrap());
+        releases.release(KEY, unlock(0), first);
+        releases.release(KEY, unlock(1), Box::new(|| ()));
+        let (command, done) = proposed.try_recv().unwrap();
+        assert_eq!(command, unlock(0));
+        assert!(proposed.try_recv().is_err(), "one at a time");
+        done(Err(Failure::NoQuorum));
+        assert_eq!(told.try_recv(), Ok("closed"));
+        let after = Box::new(move |result: Result<(), Failure>| {
+            tell.send(if result.is_ok() { "lock" } else { "fail" }).unwrap();
+        });
+        releases.after(KEY, after);
+        for start in [0, 1] {
+            let (command, done) = proposed.try_recv().unwrap();
+            assert_eq!(command, unlock(start));
+            assert!(told.try_recv().is_err());
+            done(Ok(Reply::Done));
+        }
+        assert_eq!(told.try_recv(), Ok("lock"));
+        assert!(proposed.recv_timeout(PAUSE * 2).is_err(), "nothing is left to retry");
+    }
+
+    #[test]
+    fn without_help_it_is_tried_every_second_until_the_session_ends() {
+        let (releases, proposed) = releases();
+        releases.release(KEY, unlock(0), Box::new(|| ()));
+        for _ in 0..2 {
+            let (_, done) = proposed.recv_timeout(PAUSE * 5).unwrap();
+            done(Err(Failure::Unknown));
+        }
+        releases.session_lost();
+        assert!(proposed.recv_timeout(PAUSE * 2).is_err());
+    }
+}
