@@ -1,9 +1,11 @@
 //! keepfs: a filesystem that keeps a cluster in agreement.
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod format;
 pub mod limits;
+pub mod mailbox;
 pub mod mount;
 pub mod node;
 pub mod peers;

@@ -1,2 +1,191 @@
-//! Transport between replicas.
+//! Transport between replicas: who may talk to whom, and how bytes get there.
+//!
+//! Messages may be lost, but not reordered within a connection, damaged, or delivered to the wrong
+//! replica. Each replica dials every other one for what *it* has to say ([`link`]) and listens for
+//! what they say ([`listener`]); every connection begins with a handshake ([`hello`]). Big things
+//! travel on connections of their own ([`bulk`]).
+
 pub mod bulk;
+mod connection;
+mod hello;
+mod link;
+mod listener;
+mod socket;
+
+pub use connection::Frames;
+pub use hello::{Purpose, Welcome};
+
+use crate::error::Error;
+use crate::replica::PeerMessage;
+use crate::tree::{Member, ReplicaId};
+use bulk::Bulk;
+use link::Link;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Who this replica is to others.
+#[derive(Clone, Debug)]
+pub struct PeersConfig {
+    pub id: ReplicaId,
+    pub name: String,
+    /// `HOST:PORT` to listen on.
+    pub listen: String,
+    /// Of the founding member list; 0 if this replica joined.
+    pub bootstrap: u64,
+    pub cluster: Option<u128>,
+    pub members: Vec<Member>,
+}
+
+/// What arrives from other replicas. Called on the transport's threads.
+pub trait PeerHandler: Send + Sync {
+    /// May block: then the sender is not read from.
+    fn received(&self, from: ReplicaId, messages: Vec<PeerMessage>);
+    /// What was sent to this peer is (or will be) lost.
+    fn unreachable(&self, peer: ReplicaId);
+    /// A new replica asks to be added: the members with it, or why not.
+    fn join(&self, name: &str, address: &str) -> Result<Vec<Member>, String>;
+}
+
+/// The connections of one replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers {
+    shared: Arc<Shared>,
+    bulk: Bulk,
+}
+
+struct Shared {
+    id: ReplicaId,
+    name: String,
+    bootstrap: u64,
+    /// Differs between two processes that claim to be the same replica.
+    instance: u64,
+    cluster: Mutex<Option<u128>>,
+    members: RwLock<Vec<Member>>,
+    heard: Mutex<BTreeMap<ReplicaId, Instant>>,
+    links: Mutex<BTreeMap<ReplicaId, Arc<Link>>>,
+    listener: listener::Listener,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn member(&self, id: ReplicaId) -> Option<Member> {
+        self.members.read().iter().find(|member| member.id == id).cloned()
+    }
+
+    fn heard(&self, id: ReplicaId) {
+        self.heard.lock().insert(id, Instant::now());
+    }
+}
+
+impl Peers {
+    /// Listens; nothing is heard before [`Peers::run`]. The port is taken first, so that a second
+    /// process with this configuration fails before it touches anything.
+    pub fn bind(config: PeersConfig) -> Result<Peers, Error> {
+        let listener = listener::Listener::bind(&config.listen)?;
+        let shared = Arc::new(Shared {
+            id: config.id,
+            name: config.name,
+            bootstrap: config.bootstrap,
+            instance: crate::peers::hello::instance(),
+            cluster: Mutex::new(config.cluster),
+            members: RwLock::new(config.members),
+            heard: Mutex::default(),
+            links: Mutex::default(),
+            listener,
+            stopping: AtomicBool::new(false),
+        });
+        let bulk = Bulk::new(shared.clone());
+        Ok(Peers { shared, bulk })
+    }
+
+    /// Starts to accept connections and to dial.
+    pub fn run(&self, handler: Arc<dyn PeerHandler>) -> Result<(), Error> {
+        self.shared.listener.run(self.shared.clone(), self.bulk.clone(), handler.clone())?;
+        let members = self.shared.members.read().clone();
+        self.reconcile(&members, handler)
+    }
+
+    /// The address book changed: new members get a link, those gone lose it.
+    pub fn set_members(
+        &self,
+        members: Vec<Member>,
+        handler: Arc<dyn PeerHandler>,
+    ) -> Result<(), Error> {
+        *self.shared.members.write() = members.clone();
+        self.reconcile(&members, handler)
+    }
+
+    fn reconcile(&self, members: &[Member], handler: Arc<dyn PeerHandler>) -> Result<(), Error> {
+        let mut links = self.shared.links.lock();
+        links.retain(|id, link| {
+            let stays = members.iter().any(|member| member.id == *id);
+            if !stays {
+                link.close();
+            }
+            stays
+        });
+        for member in members.iter().filter(|member| member.id != self.shared.id) {
+            if !links.contains_key(&member.id) {
+                let link = Link::start(member.id, self.shared.clone(), handler.clone())?;
+                links.insert(member.id, link);
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a message; drops it and reports the peer unreachable when its queue is full.
+    pub fn send(&self, to: ReplicaId, message: PeerMessage) -> bool {
+        let links = self.shared.links.lock();
+        links.get(&to).is_some_and(|link| link.send(message))
+    }
+
+    /// The cluster has a name now: from here on only its replicas are talked to.
+    pub fn set_cluster(&self, cluster: u128) {
+        *self.shared.cluster.lock() = Some(cluster);
+    }
+
+    /// When anything was last heard from a peer.
+    pub fn heard(&self, peer: ReplicaId) -> Option<Duration> {
+        self.shared.heard.lock().get(&peer).map(Instant::elapsed)
+    }
+
+    pub fn bulk(&self) -> &Bulk {
+        &self.bulk
+    }
+
+    /// Messages that wait to be sent, over all links.
+    pub fn queued(&self) -> usize {
+        self.shared.links.lock().values().map(|link| link.queued()).sum()
+    }
+
+    /// Where this replica listens (the real port, when the configured one was 0).
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.shared.listener.address()
+    }
+
+    /// Closes every connection and joins the threads.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let links = std::mem::take(&mut *self.shared.links.lock());
+        links.values().for_each(|link| link.close());
+        self.shared.listener.stop();
+        links.values().for_each(|link| link.join());
+    }
+}
+
+/// Asks the cluster at `address` to add this replica; what it says about itself, and its members
+/// with this one among them.
+pub fn ask_to_join(
+    address: &str,
+    name: &str,
+    own_address: &str,
+) -> Result<(Welcome, Vec<Member>), Error> {
+    hello::join(address, name, own_address)
+}

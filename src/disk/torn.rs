@@ -1,0 +1,58 @@
+//! Telling a torn tail from a damaged log.
+//!
+//! A crash may leave the last batch of the last file half written; it was never acknowledged, and
+//! cutting it off is right. Every batch is synced before the next is written, so when a *valid*
+//! batch follows the broken one, the broken one had been whole: the disk lost it, and entries this
+//! replica has acknowledged with it. Going on without them could undo a commit.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// raft-engine's batch: u56 length, u8 compression, u64 offset of the footer; the footer ends in a
+/// crc32 of itself, signed with the file's number.
+const BATCH_HEADER_BYTES: usize = 16;
+const CHECKSUM_BYTES: usize = 4;
+
+/// Refuses to cut `path` to `length` if a whole batch stands behind the cut.
+pub fn check_cut(file: &File, path: &Path, length: u64) -> io::Result<()> {
+    let Some(signature) = append_file_number(path) else { return Ok(()) };
+    let mut tail = vec![0; file.metadata()?.len().saturating_sub(length) as usize];
+    file.read_exact_at(&mut tail, length)?;
+    match whole_batch_behind_start(&tail, signature) {
+        None => Ok(()),
+        Some(at) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} is damaged at byte {length}: a valid record follows at byte {}; this is no torn \
+                 write but a fault of the disk. Move the data directory away and let this replica \
+                 join again",
+                path.display(),
+                length + at as u64
+            ),
+        )),
+    }
+}
+
+/// The number in `0000000000000001.raftlog`; other files hold nothing acknowledged by itself.
+fn append_file_number(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(".raftlog")?.parse::<u64>().ok().map(|number| number as u32)
+}
+
+fn whole_batch_behind_start(tail: &[u8], signature: u32) -> Option<usize> {
+    (1..tail.len()).find(|&at| tail[at..].first() == Some(&0) && is_batch(&tail[at..], signature))
+}
+
+fn is_batch(bytes: &[u8], signature: u32) -> bool {
+    let Some(header) = bytes.get(..BATCH_HEADER_BYTES) else { return false };
+    let word = |at: usize| header[at..at + 8].iter().fold(0u64, |word, &b| word << 8 | b as u64);
+    let (length, footer) = ((word(0) >> 8) as usize, word(8) as usize);
+    if footer < BATCH_HEADER_BYTES || length <= footer + CHECKSUM_BYTES || length > bytes.len() {
+        return false;
+    }
+    let (content, checksum) = bytes[footer..length].split_at(length - footer - CHECKSUM_BYTES);
+    let expected = u32::from_le_bytes(checksum.try_into().unwrap_or_default()) ^ signature;
+    crc32fast::hash(content) == expected
+}

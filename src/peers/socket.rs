@@ -1,0 +1,59 @@
+//! Sockets as both ends want them.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// A host that answers takes milliseconds; one that does not is tried again soon.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes unacknowledged for this long end a connection: a host that vanished is noticed although
+/// the send buffer has room, and a healed network is dialled anew instead of waited for.
+const UNACKNOWLEDGED_MAX_MS: libc::c_int = 3000;
+/// A silent connection is probed, so that one whose other end vanished does not stay for ever.
+const KEEP_ALIVE_SECS: libc::c_int = 5;
+const KEEP_ALIVE_PROBES: libc::c_int = 3;
+
+/// Connects to any of the addresses `HOST:PORT` means now (names are looked up at each dial).
+pub fn dial(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for candidate in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                prepare(&stream)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Low latency, and an end to connections whose other side is gone.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    set(stream, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set(stream, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEP_ALIVE_SECS)?;
+    set(stream, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEP_ALIVE_SECS)?;
+    set(stream, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEP_ALIVE_PROBES)?;
+    set(stream, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS)
+}
+
+fn set(
+    stream: &TcpStream,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and `value` lives as long as the call that reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
