@@ -318,7 +318,9 @@ fn tickets_hold_in_the_order_of_their_sequences() {
 
     assert_eq!(table.remove_ticket(Ino(102), 6), None, "a waiter that goes grants nothing");
     let ended = table.end_session(SessionId(1), 7);
-    assert_eq!(ended.tickets, [(directory, Ino(101)), (directory, Ino(103))]);
+    let tickets = ["t101", "t103"].map(|name| Box::from(name.as_bytes()));
+    let [first, third] = tickets;
+    assert_eq!(ended.tickets, [(directory, first, Ino(101)), (directory, third, Ino(103))]);
     let granted = Grant { session: SessionId(3), ino: Ino(104), waiter: 4, token: 7 };
     assert_eq!(ended.grants, [granted], "never to a ticket that ends with its session");
 

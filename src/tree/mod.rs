@@ -1,9 +1,38 @@
 //! The replicated state machine: znodes, sessions, locks. Pure: no thread, file, clock or chance.
+//!
+//! [`Tree::apply`] takes one entry of the log and answers with an [`Outcome`]; everything else here
+//! reads. A command's life: `apply.rs` asks the session's memory whether it is new (`session.rs`) and
+//! hands it to the function of its kind, which looks, refuses or changes (`create`, `remove`,
+//! `rename`, `data`, `attributes`, `ticket`, `stream`) by the steps in `edit.rs`.
+//!
+//! What the tree is made of: [`inode`](Inode), `directory.rs` and `content.rs` in copy-on-write maps
+//! (`cow.rs`), the lock queues ([`locks`]), sessions and orphans. `snapshot.rs` writes and reads all
+//! of it; `check.rs` says whether it is sound.
 
+mod apply;
+mod attributes;
+mod check;
 mod command;
+mod content;
+mod cow;
+mod create;
+mod data;
+mod digest;
+mod directory;
+mod edit;
 mod ids;
+mod inode;
 pub mod locks;
+mod name;
+mod orphan;
 mod outcome;
+mod reads;
+mod remove;
+mod rename;
+mod session;
+mod snapshot;
+mod stream;
+mod ticket;
 mod view;
 
 pub use command::*;
@@ -11,50 +40,103 @@ pub use ids::*;
 pub use outcome::*;
 pub use view::*;
 
+use crate::limits::{FILE_BYTES_DEFAULT, INODES_DEFAULT, TREE_BYTES_DEFAULT};
+use cow::CowMap;
+use directory::Directory;
+use inode::{Body, Inode};
+use locks::LockTable;
+use orphan::Orphan;
+use session::Session;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 /// The whole replicated state. Cloning is cheap: chunks are shared until written.
 #[derive(Clone)]
-pub struct Tree {}
+pub struct Tree {
+    zxid: Zxid,
+    /// The latest stamp seen.
+    stamp: Stamp,
+    digest: u64,
+    inodes: CowMap<Ino, Inode, 64>,
+    next_ino: u64,
+    orphans: CowMap<Ino, Orphan, 64>,
+    sessions: BTreeMap<SessionId, Arc<Session>>,
+    locks: LockTable,
+    members: Vec<Member>,
+    cluster: Option<u128>,
+    limits: TreeLimits,
+    /// Data, names and xattrs, orphans' included.
+    bytes: u64,
+}
+
+/// (inode, parent, name, mode, role) of what is there from the start.
+const BUILT_IN: [(Ino, Ino, &str, u32, Role); 7] = [
+    (Ino::LOCK, Ino::ROOT, "lock", 0o1777, Role::Locks),
+    (Ino::BACKUP, Ino::ROOT, "backup", 0o755, Role::Plain),
+    (Ino::BACKUP_LOCK, Ino::BACKUP, "lock", 0o1777, Role::Lock),
+    (Ino::BACKUP_NODE, Ino::BACKUP, "node", 0o755, Role::Plain),
+    (Ino::BACKUP_STRATEGY, Ino::BACKUP, "strategy", 0o755, Role::Plain),
+    (Ino::BACKUP_STRATEGY_FULL, Ino::BACKUP_STRATEGY, "full", 0o755, Role::Plain),
+    (Ino::BACKUP_STRATEGY_INCREMENT, Ino::BACKUP_STRATEGY, "increment", 0o755, Role::Plain),
+];
 
 impl Tree {
     /// The tree before the first entry: the built-in directories, no session.
     pub fn new() -> Tree {
-        todo!()
+        let mut tree = Tree {
+            inodes: CowMap::new(),
+            next_ino: Ino::FIRST_FREE.0,
+            limits: TreeLimits {
+                file_bytes: FILE_BYTES_DEFAULT,
+                tree_bytes: TREE_BYTES_DEFAULT,
+                inodes: INODES_DEFAULT,
+            },
+            ..Tree::blank()
+        };
+        tree.put_directory(Ino::ROOT, Ino::ROOT, 0o755, Role::Plain);
+        for (ino, parent, name, mode, role) in BUILT_IN {
+            tree.put_directory(ino, parent, mode, role);
+            if let Some(parent) = tree.inodes.get_mut(parent) {
+                parent.links += 1;
+            }
+            if let Some(parent) = tree.directory_mut(parent) {
+                parent.entries.add(name.as_bytes(), ino);
+            }
+            tree.bytes += name.len() as u64;
+        }
+        tree
     }
 
-    /// Applies the entry at `zxid`. Never fails, never panics: what cannot be done is refused.
-    /// `stamp` is raised to the latest stamp seen, so time never runs backwards.
-    pub fn apply(&mut self, zxid: Zxid, stamp: Stamp, proposal: &Proposal) -> Outcome {
-        let _ = (zxid, stamp, proposal);
-        todo!()
+    /// Not even a root; a snapshot fills it.
+    fn blank() -> Tree {
+        Tree {
+            zxid: 0,
+            stamp: 0,
+            digest: 0,
+            inodes: CowMap::new(),
+            next_ino: Ino::FIRST_FREE.0,
+            orphans: CowMap::new(),
+            sessions: BTreeMap::new(),
+            locks: LockTable::default(),
+            members: Vec::new(),
+            cluster: None,
+            limits: TreeLimits { file_bytes: 0, tree_bytes: 0, inodes: 0 },
+            bytes: 0,
+        }
     }
 
-    /// Index of the last entry applied (entries without a proposal count: see [`Tree::skip`]).
-    pub fn zxid(&self) -> Zxid {
-        todo!()
+    fn put_directory(&mut self, ino: Ino, parent: Ino, mode: u32, role: Role) {
+        let body = Body::Directory(Arc::new(Directory::new(parent, role, 0)));
+        self.inodes.insert(ino, Inode::new(body, mode, 0, 0, 0, 0));
     }
 
     /// The entry at `zxid` held no proposal (a new leader's empty entry, a membership change).
     pub fn skip(&mut self, zxid: Zxid) {
-        let _ = zxid;
-        todo!()
+        self.zxid = zxid;
     }
 
-    /// The running digest: equal on every replica at equal [`Tree::zxid`].
-    pub fn digest(&self) -> u64 {
-        todo!()
-    }
-
-    /// Writes the whole state; [`Tree::read_snapshot`] makes an equal tree of it.
-    pub fn write_snapshot(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
-        let _ = to;
-        todo!()
-    }
-
-    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged or of a format this
-    /// version does not know.
-    pub fn read_snapshot(from: &mut dyn std::io::Read) -> std::io::Result<Tree> {
-        let _ = from;
-        todo!()
+    fn directory_mut(&mut self, ino: Ino) -> Option<&mut Directory> {
+        self.inodes.get_mut(ino)?.directory_mut()
     }
 }
 

@@ -59,10 +59,10 @@ pub enum Refusal {
     /// Tree bytes or inodes are used up.
     NoSpace,
     TooManyLinks,
-    /// Not allowed by what the znode is: a built-in entry, a hard link to a directory, a
-    /// subdirectory in a `lock` directory.
+    /// Not allowed by what the znode is: a hard link to a directory, anything but a ticket in a
+    /// `lock` directory, a rename or link that puts a ticket or a backup stream elsewhere.
     NotPermitted,
-    /// The rename would put a ticket elsewhere, or takes the place of a built-in entry.
+    /// A built-in entry would be removed, renamed or replaced.
     Busy,
     NoXattr,
     XattrTooBig,
@@ -79,13 +79,15 @@ pub enum Refusal {
 }
 
 /// One thing that is different now. Every listener, the kernel included, is fed from these.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub enum Change {
-    /// Attributes differ (mode, owner, times, link count, xattrs, directory listing).
+    /// Attributes differ (mode, owner, times, link count, xattrs, role). Follows every change of a
+    /// listing, for the directory.
     Attributes {
         ino: Ino,
     },
-    /// Bytes `offset..` differ (to the end of the file if it shrank or was replaced).
+    /// Bytes `offset..offset + length` differ (to the old or new end, whichever is further, if the
+    /// file shrank or was replaced); and with them size, times, version and perhaps set-id bits.
     Data {
         ino: Ino,
         offset: u64,

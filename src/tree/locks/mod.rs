@@ -10,7 +10,7 @@ mod ranges;
 mod tickets;
 mod view;
 
-use super::{Ino, Lock, LockOwner, Refusal, SessionId, Stamp, Zxid};
+use super::{Ino, Lock, LockOwner, Name, Refusal, SessionId, Stamp, Zxid};
 use crate::limits::LOCK_QUEUE_MAX;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
@@ -65,8 +65,8 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndedLocks {
     pub grants: Vec<Grant>,
-    /// (directory, ticket): already out of their queues, to be removed from their directories.
-    pub tickets: Vec<(Ino, Ino)>,
+    /// (directory, name, ticket): already out of their queues, to be removed from their directories.
+    pub tickets: Vec<(Ino, Name, Ino)>,
 }
 
 impl LockTable {
@@ -157,8 +157,10 @@ impl LockTable {
         }
         let tickets: Vec<_> = self.tickets_of(session).collect();
         for (directory, ticket) in &tickets {
+            if let Some((_, name)) = self.ticket_place(*ticket) {
+                ended.tickets.push((*directory, name.clone(), *ticket));
+            }
             self.take_ticket(*ticket);
-            ended.tickets.push((*directory, *ticket));
         }
         let directories: BTreeSet<Ino> = tickets.iter().map(|(directory, _)| *directory).collect();
         for directory in directories {

@@ -27,6 +27,13 @@ impl LockTable {
         Some(view_of_ticket(directory, sequence, found, queue.position(sequence)))
     }
 
+    /// The `lock` directory whose ticket this inode is, and the ticket's name.
+    pub fn ticket_place(&self, ticket: Ino) -> Option<(Ino, &Name)> {
+        let (directory, sequence) = *self.tickets.get(&ticket)?;
+        let (_, found) = self.directories.get(&directory)?.after(sequence - 1).next()?;
+        Some((directory, &found.name))
+    }
+
     /// Everything, by inode.
     pub fn all(&self) -> Vec<LockView> {
         let mut views = Vec::new();

@@ -1,0 +1,89 @@
+//! [`Tree::apply`]: from a command to the function that carries it out.
+
+use super::edit::Edit;
+use super::session::Seen;
+use super::{
+    Change, Command, Member, Outcome, Proposal, Refusal, Reply, Stamp, Tree, TreeLimits, Zxid,
+    digest,
+};
+use crate::limits::FILE_BYTES_MAX;
+
+impl Tree {
+    /// Applies the entry at `zxid`. Never fails, never panics: what cannot be done is refused.
+    /// `stamp` is raised to the latest stamp seen, so time never runs backwards.
+    pub fn apply(&mut self, zxid: Zxid, stamp: Stamp, proposal: &Proposal) -> Outcome {
+        self.zxid = zxid;
+        self.stamp = self.stamp.max(stamp);
+        let outcome = match self.meet(proposal) {
+            Ok(Seen::New) => self.execute(proposal),
+            Ok(Seen::Before(reply)) => Outcome { reply, changes: Vec::new() },
+            Ok(Seen::GivenUp) => Outcome { reply: Err(Refusal::GivenUp), changes: Vec::new() },
+            Err(refusal) => Outcome { reply: Err(refusal), changes: Vec::new() },
+        };
+        self.digest = digest::chain(self.digest, zxid, self.stamp, proposal, &outcome);
+        outcome
+    }
+
+    fn execute(&mut self, proposal: &Proposal) -> Outcome {
+        let mut edit = Edit { tree: self, session: proposal.session, changes: Vec::new() };
+        let reply = edit.execute(&proposal.command);
+        let changes = edit.changes;
+        self.remember(proposal.session, proposal.sequence, &reply);
+        Outcome { reply, changes }
+    }
+}
+
+impl Edit<'_> {
+    fn execute(&mut self, command: &Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::OpenSession { host, replica, nonce, timeout_ms } => {
+                self.open_session(host, *replica, *nonce, *timeout_ms)
+            }
+            Command::CloseSession => self.close_session(),
+            Command::ExpireSessions { sessions } => self.expire_sessions(sessions),
+            Command::Create(create) => self.create(create),
+            Command::Link { ino, parent, name } => self.link(*ino, *parent, name),
+            Command::Unlink { parent, name } => self.unlink(*parent, name),
+            Command::RemoveDirectory { parent, name } => self.remove_directory(*parent, name),
+            Command::Rename { from, name, to, new_name, how } => {
+                self.rename(*from, name, *to, new_name, *how)
+            }
+            Command::Write(write) => self.write(write),
+            Command::SetAttributes { ino, set } => self.set_attributes(*ino, set),
+            Command::Allocate { ino, offset, length, how } => {
+                self.allocate(*ino, *offset, *length, *how)
+            }
+            Command::SetXattr { ino, name, value, how } => self.set_xattr(*ino, name, value, *how),
+            Command::RemoveXattr { ino, name } => self.remove_xattr(*ino, name),
+            Command::Release { inodes } => self.release(inodes),
+            Command::Lock(lock) => self.lock(lock),
+            Command::Unlock { ino, owner, start, end } => self.unlock(*ino, *owner, *start, *end),
+            Command::CancelWait { ino, waiter } => self.cancel_wait(*ino, *waiter),
+            Command::JoinQueue { directory, name, ticket, create, wait } => {
+                self.join_queue(*directory, name, ticket, create, *wait)
+            }
+            Command::DropTicket { directory, ticket } => self.drop_ticket(*directory, *ticket),
+            Command::RecordSnapshot { host, name, size, manifest } => {
+                self.record_snapshot(*host, name, *size, manifest)
+            }
+            Command::Found { cluster, members, limits } => {
+                if self.tree.cluster.is_none() {
+                    self.tree.cluster = Some(*cluster);
+                    let file_bytes = limits.file_bytes.min(FILE_BYTES_MAX);
+                    self.tree.limits = TreeLimits { file_bytes, ..*limits };
+                    self.set_members(members);
+                }
+                Ok(Reply::Done)
+            }
+            Command::SetMembers { members } => {
+                self.set_members(members);
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn set_members(&mut self, members: &[Member]) {
+        self.tree.members = members.to_vec();
+        self.change(Change::Members);
+    }
+}

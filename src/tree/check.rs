@@ -1,0 +1,157 @@
+//! [`Tree::check`]: whether the tree is sound, told from everything in it. For tests and simulations:
+//! it walks the whole tree.
+
+use super::inode::{Body, Inode};
+use super::{Ino, Role, Tree};
+use std::collections::BTreeMap;
+
+impl Tree {
+    /// # Errors
+    /// The first contradiction, in a sentence.
+    pub fn check(&self) -> Result<(), String> {
+        let names = self.names()?;
+        for (ino, inode) in self.inodes.iter() {
+            self.check_links(ino, inode, names.get(&ino).copied().unwrap_or(0))?;
+            self.check_directory(ino, inode)?;
+        }
+        self.check_sessions()?;
+        self.check_usage()
+    }
+
+    /// How many names each inode has.
+    fn names(&self) -> Result<BTreeMap<Ino, u32>, String> {
+        let mut names = BTreeMap::new();
+        for (parent, inode) in self.inodes.iter() {
+            let Some(directory) = inode.directory() else { continue };
+            for (cookie, entry) in directory.entries.after(0) {
+                let name = entry.name.as_bytes();
+                if directory.entries.find(name) != Some((cookie, entry.ino)) {
+                    return Err(format!("a name in {parent} is not found by looking it up"));
+                }
+                if !self.inodes.contains(entry.ino) {
+                    return Err(format!("a name in {parent} means {}, which is gone", entry.ino));
+                }
+                *names.entry(entry.ino).or_insert(0) += 1;
+            }
+        }
+        Ok(names)
+    }
+
+    fn check_links(&self, ino: Ino, inode: &Inode, names: u32) -> Result<(), String> {
+        let orphan = self.orphans.contains(ino);
+        let waits_for_name = names == 0 && !orphan && self.locks.ticket(ino).is_some();
+        let expected = match inode.directory() {
+            None => names + u32::from(waits_for_name),
+            Some(_) if names == 0 && ino != Ino::ROOT => 0,
+            Some(directory) => {
+                let entries = directory.entries.after(0);
+                let is_directory = |ino| self.inodes.get(ino).is_some_and(Inode::is_directory);
+                2 + entries.filter(|(_, entry)| is_directory(entry.ino)).count() as u32
+            }
+        };
+        if inode.links != expected {
+            return Err(format!("{ino} counts {} links but has {expected}", inode.links));
+        }
+        if orphan != (inode.links == 0) {
+            return Err(format!("{ino} has {} links; among the orphans: {orphan}", inode.links));
+        }
+        if inode.is_directory() && names > 1 {
+            return Err(format!("directory {ino} has {names} names"));
+        }
+        Ok(())
+    }
+
+    fn check_directory(&self, ino: Ino, inode: &Inode) -> Result<(), String> {
+        let Some(directory) = inode.directory() else { return Ok(()) };
+        let mut at = ino;
+        for _ in 0..=self.inodes.len() {
+            match self.parent(at) {
+                Some(Ino::ROOT) => return self.check_tickets(ino),
+                Some(parent) if parent != at => at = parent,
+                _ => break,
+            }
+        }
+        if inode.links == 0 && directory.entries.is_empty() {
+            return Ok(());
+        }
+        Err(format!("directory {ino} does not lead up to the root"))
+    }
+
+    /// In a `lock` directory every entry is a ticket, and the first of its name.
+    fn check_tickets(&self, ino: Ino) -> Result<(), String> {
+        let Some(directory) = self.inodes.get(ino).and_then(Inode::directory) else {
+            return Ok(());
+        };
+        let tickets = self.locks.tickets_after(ino, 0).count();
+        if directory.state.role != Role::Lock {
+            let sound = tickets == 0 && directory.state.hidden == 0;
+            return if sound { Ok(()) } else { Err(format!("{ino} is no lock but has tickets")) };
+        }
+        for (_, entry) in directory.entries.after(0) {
+            if self.locks.ticket_named(ino, entry.name.as_bytes()) != Some(entry.ino) {
+                return Err(format!(
+                    "entry {} of lock {ino} is not the first of its name",
+                    entry.ino
+                ));
+            }
+        }
+        if directory.entries.len() + directory.state.hidden as usize != tickets {
+            return Err(format!(
+                "lock {ino} shows {} of {tickets} tickets",
+                directory.entries.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// What belongs to a session belongs to a live one, and both sides know.
+    fn check_sessions(&self) -> Result<(), String> {
+        for (session, of) in &self.sessions {
+            for ((parent, cookie), ()) in of.ephemerals.iter() {
+                let directory = self.inodes.get(parent).and_then(Inode::directory);
+                let owner = directory.and_then(|directory| directory.owners.get(cookie));
+                let exists = directory.is_some_and(|found| found.entries.get(cookie).is_some());
+                if owner != Some(session) || !exists {
+                    return Err(format!(
+                        "session {session} owns an entry of {parent} that does not"
+                    ));
+                }
+            }
+        }
+        let owned = self.inodes.iter().filter_map(|(_, inode)| inode.directory());
+        let owned: usize = owned.map(|directory| directory.owners.len()).sum();
+        let known: usize = self.sessions.values().map(|session| session.ephemerals.len()).sum();
+        if owned != known {
+            return Err(format!("{owned} entries have an owner, but sessions own {known}"));
+        }
+        let dead = self.orphans.iter().find(|(_, orphan)| {
+            orphan.open_in.is_empty()
+                || orphan.open_in.iter().any(|session| !self.sessions.contains_key(session))
+        });
+        if let Some((ino, _)) = dead {
+            return Err(format!("orphan {ino} waits for a session that is gone"));
+        }
+        let stray = self.locks.all().into_iter().find(|lock| {
+            !self.sessions.contains_key(&lock.session) || !self.inodes.contains(lock.ino)
+        });
+        stray.map_or(Ok(()), |lock| Err(format!("a lock on {} belongs to nobody", lock.ino)))
+    }
+
+    fn check_usage(&self) -> Result<(), String> {
+        let mut bytes = 0;
+        for (ino, inode) in self.inodes.iter() {
+            bytes += inode.stored();
+            if let Body::Directory(directory) = &inode.body {
+                let names = directory.entries.after(0);
+                bytes += names.map(|(_, entry)| entry.name.as_bytes().len() as u64).sum::<u64>();
+            }
+            if ino.0 >= self.next_ino {
+                return Err(format!("{ino} is there before its number was given"));
+            }
+        }
+        if bytes != self.bytes {
+            return Err(format!("the tree counts {} bytes but has {bytes}", self.bytes));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! [`CowMap`]: a sorted map whose clone is cheap and independent.
+//!
+//! Items lie in chunks of up to `N`, each behind an `Arc`. A clone shares all chunks; the first write
+//! into a shared chunk copies that chunk alone. So a snapshot of a million inodes costs one reference
+//! per chunk, and memory beyond the items themselves stays small: chunks grow by a quarter, and
+//! ascending keys (inode numbers) fill them whole.
+
+use std::sync::Arc;
+
+/// A sorted map of chunks with at most `N` items each.
+#[derive(Clone)]
+pub(super) struct CowMap<K, V, const N: usize> {
+    chunks: Vec<Chunk<K, V>>,
+    len: usize,
+}
+
+#[derive(Clone)]
+struct Chunk<K, V> {
+    /// Not above the first key, and above every key of the chunk before: found without touching `items`.
+    low: K,
+    /// Never empty.
+    items: Arc<Vec<(K, V)>>,
+}
+
+impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
+    pub fn new() -> Self {
+        CowMap { chunks: Vec::new(), len: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn get(&self, key: K) -> Option<&V> {
+        let items = &self.chunks.get(self.chunk_of(key))?.items;
+        items.binary_search_by(|item| item.0.cmp(&key)).ok().map(|at| &items[at].1)
+    }
+
+    pub fn contains(&self, key: K) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// For writing: copies the chunk if a clone shares it.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let chunk = self.chunk_of(key);
+        let items = &mut self.chunks.get_mut(chunk)?.items;
+        let at = items.binary_search_by(|item| item.0.cmp(&key)).ok()?;
+        Some(&mut Arc::make_mut(items)[at].1)
+    }
+
+    /// Returns the value it replaces.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let index = self.chunk_of(key);
+        let is_last = index + 1 == self.chunks.len();
+        let Some(chunk) = self.chunks.get_mut(index) else {
+            self.chunks.push(Chunk::of(key, value));
+            self.len = 1;
+            return None;
+        };
+        let at = match chunk.items.binary_search_by(|item| item.0.cmp(&key)) {
+            Ok(at) => {
+                let old = &mut Arc::make_mut(&mut chunk.items)[at].1;
+                return Some(std::mem::replace(old, value));
+            }
+            Err(at) => at,
+        };
+        self.len += 1;
+        if chunk.items.len() < N {
+            chunk.insert(at, key, value);
+        } else if at == N && is_last {
+            self.chunks.push(Chunk::of(key, value));
+        } else {
+            let mut upper = chunk.split(N / 2);
+            if at <= N / 2 {
+                chunk.insert(at, key, value);
+            } else {
+                upper.insert(at - N / 2, key, value);
+            }
+            self.chunks.insert(index + 1, upper);
+        }
+        None
+    }
+
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        let index = self.chunk_of(key);
+        let items = &mut self.chunks.get_mut(index)?.items;
+        let at = items.binary_search_by(|item| item.0.cmp(&key)).ok()?;
+        let items = Arc::make_mut(items);
+        let (_, value) = items.remove(at);
+        self.len -= 1;
+        if items.is_empty() {
+            self.chunks.remove(index);
+        } else if items.len() <= N / 4 {
+            self.merge(index);
+        }
+        Some(value)
+    }
+
+    /// All items in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.chunks.iter().flat_map(|chunk| chunk.items.iter()).map(|(key, value)| (*key, value))
+    }
+
+    /// Items with keys from `key` on, in ascending order.
+    pub fn from(&self, key: K) -> impl Iterator<Item = (K, &V)> {
+        let chunks = &self.chunks[self.chunk_of(key).min(self.chunks.len())..];
+        let skipped =
+            chunks.first().map_or(0, |chunk| chunk.items.partition_point(|item| item.0 < key));
+        let items = chunks.iter().flat_map(|chunk| chunk.items.iter());
+        items.skip(skipped).map(|(key, value)| (*key, value))
+    }
+
+    /// The chunk that holds `key` if any does; 0 if it lies before all.
+    fn chunk_of(&self, key: K) -> usize {
+        self.chunks.partition_point(|chunk| chunk.low <= key).saturating_sub(1)
+    }
+
+    /// Joins a chunk that has become small with a neighbour that has room.
+    fn merge(&mut self, index: usize) {
+        let left = if index + 1 < self.chunks.len() { index } else { index.saturating_sub(1) };
+        let right = left + 1;
+        let fits = self
+            .chunks
+            .get(right)
+            .is_some_and(|chunk| chunk.items.len() + self.chunks[left].items.len() <= N / 2);
+        if fits {
+            let from = self.chunks.remove(right).items;
+            Arc::make_mut(&mut self.chunks[left].items).extend(from.iter().cloned());
+        }
+        let items = Arc::make_mut(&mut self.chunks[left].items);
+        if items.capacity() > 2 * items.len() {
+            items.shrink_to_fit();
+        }
+    }
+}
+
+impl<K: Ord + Copy, V: Clone> Chunk<K, V> {
+    fn of(key: K, value: V) -> Self {
+        Chunk { low: key, items: Arc::new(vec![(key, value)]) }
+    }
+
+    fn insert(&mut self, at: usize, key: K, value: V) {
+        self.low = self.low.min(key);
+        let items = Arc::make_mut(&mut self.items);
+        if items.len() == items.capacity() {
+            items.reserve_exact((items.len() / 4).max(2));
+        }
+        items.insert(at, (key, value));
+    }
+
+    /// Cuts off and returns what lies from `at` on.
+    fn split(&mut self, at: usize) -> Self {
+        let items = Arc::make_mut(&mut self.items);
+        let upper = items.split_off(at);
+        items.shrink_to_fit();
+        Chunk { low: upper[0].0, items: Arc::new(upper) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Small = CowMap<u16, u32, 4>;
+
+    fn same(map: &Small, model: &BTreeMap<u16, u32>) {
+        assert_eq!(map.len(), model.len());
+        assert_eq!(map.is_empty(), model.is_empty());
+        assert!(map.iter().eq(model.iter().map(|(key, value)| (*key, value))));
+        for key in 0..70 {
+            assert_eq!(map.get(key), model.get(&key));
+            assert!(map.from(key).eq(model.range(key..).map(|(key, value)| (*key, value))));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+        /// Does what a `BTreeMap` does, and clones taken on the way never change.
+        #[test]
+        fn behaves_as_a_sorted_map(operations in prop::collection::vec((0..4u8, 0..64u16), 0..300)) {
+            let (mut map, mut model) = (Small::new(), BTreeMap::new());
+            let mut clones = Vec::new();
+            for (step, (what, key)) in operations.into_iter().enumerate() {
+                let value = step as u32;
+                match what {
+                    0 | 1 => prop_assert_eq!(map.insert(key, value), model.insert(key, value)),
+                    2 => prop_assert_eq!(map.remove(key), model.remove(&key)),
+                    _ => {
+                        if let Some(found) = map.get_mut(key) { *found = value }
+                        if let Some(found) = model.get_mut(&key) { *found = value }
+                        clones.push((map.clone(), model.clone()));
+                    }
+                }
+            }
+            clones.push((map, model));
+            for (map, model) in &clones {
+                same(map, model);
+            }
+        }
+    }
+
+    #[test]
+    fn ascending_keys_fill_chunks() {
+        let mut map = CowMap::<u32, (), 64>::new();
+        for key in 0..640 {
+            map.insert(key, ());
+        }
+        assert_eq!(map.chunks.len(), 10);
+        assert!(map.chunks.iter().all(|chunk| chunk.items.len() == 64));
+    }
+}

@@ -1,0 +1,196 @@
+//! [`Directory`]: names and the inodes they mean.
+//!
+//! Entries are sorted by cookie: a fixed hash of the name, counted up while another name has it. So a
+//! listing goes on from any cookie however much changes meanwhile, and a lookup is a search for the
+//! hash. The directory remembers how far a cookie was ever pushed from its hash (nearly always 0):
+//! that far a lookup looks.
+
+use super::cow::CowMap;
+use super::name::EntryName;
+use super::{Ino, Name, Role, SessionId, Zxid};
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Cookies below are `.`, `..` and what a mount adds by itself.
+const COOKIE_MIN: u64 = 16;
+/// Leaves room below 2^62 to push cookies.
+const COOKIE_HASHES: u64 = (1 << 62) - (1 << 32);
+
+/// Place of an entry in its directory: stable while the entry lives.
+pub(super) type Cookie = u64;
+
+/// What an inode of kind directory has.
+#[derive(Clone)]
+pub(super) struct Directory {
+    pub state: DirectoryState,
+    pub entries: Entries,
+    /// Entries that go with a session.
+    pub owners: CowMap<Cookie, SessionId, 64>,
+}
+
+/// Everything but the entries.
+#[derive(Clone, Encode, Decode)]
+pub(super) struct DirectoryState {
+    /// The root's is itself; an unlinked directory's the last one.
+    pub parent: Ino,
+    pub role: Role,
+    /// Last change of the listing.
+    pub pzxid: Zxid,
+    /// Changes of the listing.
+    pub cversion: u64,
+    /// The next number in a `sequential` directory.
+    pub counter: u64,
+    /// The last name a `sequential` directory made.
+    pub last_created: Option<Name>,
+    /// Tickets of a `lock` directory that wait for their name; see `ticket.rs`.
+    pub hidden: u32,
+}
+
+impl Directory {
+    pub fn new(parent: Ino, role: Role, zxid: Zxid) -> Directory {
+        let state = DirectoryState {
+            parent,
+            role,
+            pzxid: zxid,
+            cversion: 0,
+            counter: 0,
+            last_created: None,
+            hidden: 0,
+        };
+        Directory { state, entries: Entries::new(), owners: CowMap::new() }
+    }
+}
+
+/// Without its entries: a snapshot keeps those as records of their own, for they may be millions.
+impl Encode for Directory {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.state.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Directory {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let state = Decode::decode(decoder)?;
+        Ok(Directory { state, entries: Entries::new(), owners: CowMap::new() })
+    }
+}
+
+bincode::impl_borrow_decode!(Directory);
+
+/// One name of an inode.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub name: EntryName,
+    pub ino: Ino,
+}
+
+const _: () = assert!(size_of::<(Cookie, Entry)>() == 40);
+
+#[derive(Clone)]
+pub(super) struct Entries {
+    by_cookie: CowMap<Cookie, Entry, 128>,
+    /// The furthest a cookie was pushed from its name's hash.
+    displacement: u64,
+}
+
+fn hash(name: &[u8]) -> Cookie {
+    COOKIE_MIN + xxh3_64(name) % COOKIE_HASHES
+}
+
+impl Entries {
+    pub fn new() -> Entries {
+        Entries { by_cookie: CowMap::new(), displacement: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_cookie.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_cookie.is_empty()
+    }
+
+    pub fn find(&self, name: &[u8]) -> Option<(Cookie, Ino)> {
+        let hash = hash(name);
+        if self.displacement == 0 {
+            let entry = self.by_cookie.get(hash)?;
+            return (entry.name.as_bytes() == name).then_some((hash, entry.ino));
+        }
+        let near = self.by_cookie.from(hash).take_while(|item| item.0 <= hash + self.displacement);
+        let mut same = near.filter(|(_, entry)| entry.name.as_bytes() == name);
+        same.next().map(|(cookie, entry)| (cookie, entry.ino))
+    }
+
+    pub fn get(&self, cookie: Cookie) -> Option<&Entry> {
+        self.by_cookie.get(cookie)
+    }
+
+    /// Adds a name that is not there.
+    pub fn add(&mut self, name: &[u8], ino: Ino) -> Cookie {
+        let hash = hash(name);
+        let mut cookie = hash;
+        while self.by_cookie.contains(cookie) {
+            cookie += 1;
+        }
+        self.put(cookie, name, ino);
+        cookie
+    }
+
+    /// Adds a name with the cookie it had when the snapshot was taken.
+    pub fn put(&mut self, cookie: Cookie, name: &[u8], ino: Ino) {
+        self.displacement = self.displacement.max(cookie.saturating_sub(hash(name)));
+        self.by_cookie.insert(cookie, Entry { name: EntryName::new(name), ino });
+    }
+
+    /// Lets a name mean another inode; returns the one it meant.
+    pub fn set(&mut self, cookie: Cookie, ino: Ino) -> Option<Ino> {
+        let entry = self.by_cookie.get_mut(cookie)?;
+        Some(std::mem::replace(&mut entry.ino, ino))
+    }
+
+    pub fn remove(&mut self, cookie: Cookie) -> Option<Entry> {
+        let entry = self.by_cookie.remove(cookie);
+        if self.by_cookie.is_empty() {
+            self.displacement = 0;
+        }
+        entry
+    }
+
+    /// Entries after `cookie`, in the order of cookies.
+    pub fn after(&self, cookie: Cookie) -> impl Iterator<Item = (Cookie, &Entry)> {
+        self.by_cookie.from(cookie.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_one_hash_live_side_by_side() {
+        let mut entries = Entries::new();
+        let cookie = entries.add(b"a", Ino(20));
+        entries
+            .by_cookie
+            .insert(cookie + 1, Entry { name: EntryName::new(b"other"), ino: Ino(21) });
+        assert_eq!(entries.remove(cookie).map(|entry| entry.ino), Some(Ino(20)));
+        entries.by_cookie.insert(cookie, Entry { name: EntryName::new(b"first"), ino: Ino(22) });
+        assert_eq!(entries.add(b"a", Ino(23)), cookie + 2);
+        assert_eq!(entries.find(b"a"), Some((cookie + 2, Ino(23))));
+        entries.remove(cookie);
+        assert_eq!(entries.find(b"a"), Some((cookie + 2, Ino(23))));
+        let listed: Vec<Ino> = entries.after(cookie).map(|(_, entry)| entry.ino).collect();
+        assert_eq!(listed, [Ino(21), Ino(23)]);
+    }
+
+    #[test]
+    fn cookies_are_a_promise() {
+        assert_eq!(hash(b"deploy"), hash(b"deploy"));
+        for name in [&b"deploy"[..], b"x", &[0xff; 255]] {
+            assert!((COOKIE_MIN..1 << 62).contains(&hash(name)));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Names that go: unlink, rmdir, and what a session leaves behind.
+
+use super::directory::Cookie;
+use super::edit::Edit;
+use super::{Ino, Refusal, Reply};
+
+impl Edit<'_> {
+    pub fn unlink(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Refusal> {
+        let (cookie, ino) = self.entry(parent, name)?;
+        if self.inode(ino)?.is_directory() {
+            return Err(Refusal::IsADirectory);
+        }
+        self.remove_file(parent, cookie, ino);
+        Ok(Reply::Done)
+    }
+
+    pub fn remove_directory(&mut self, parent: Ino, name: &[u8]) -> Result<Reply, Refusal> {
+        let (cookie, ino) = self.entry(parent, name)?;
+        if ino.is_built_in() {
+            return Err(Refusal::Busy);
+        }
+        let directory = self.directory(ino)?;
+        if !directory.entries.is_empty() {
+            return Err(Refusal::NotEmpty);
+        }
+        self.remove_empty(parent, cookie, ino);
+        Ok(Reply::Done)
+    }
+
+    fn remove_file(&mut self, parent: Ino, cookie: Cookie, ino: Ino) {
+        if self.tree.locks.ticket_place(ino).is_some() {
+            return self.remove_ticket(ino);
+        }
+        self.remove_entry(parent, cookie);
+        self.touch_listing(parent, 0);
+        self.drop_link(ino);
+    }
+
+    fn remove_empty(&mut self, parent: Ino, cookie: Cookie, ino: Ino) {
+        self.remove_entry(parent, cookie);
+        self.touch_listing(parent, -1);
+        self.drop_link(ino);
+    }
+
+    /// Removes an entry whatever it is, a directory with all that is in it, depth first. An entry
+    /// that is gone already is passed over.
+    pub fn remove_with_contents(&mut self, parent: Ino, cookie: Cookie) {
+        let Ok(directory) = self.directory(parent) else { return };
+        let Some(ino) = directory.entries.get(cookie).map(|entry| entry.ino) else { return };
+        let mut open = vec![(parent, cookie, ino)];
+        while let Some((parent, cookie, ino)) = open.last().copied() {
+            let Ok(inside) = self.directory(ino) else {
+                open.pop();
+                self.remove_file(parent, cookie, ino);
+                continue;
+            };
+            if let Some((cookie, entry)) = inside.entries.after(0).next() {
+                open.push((ino, cookie, entry.ino));
+            } else {
+                open.pop();
+                self.remove_empty(parent, cookie, ino);
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Sessions: one mount's life in the cluster, and its memory of answers, which makes every proposal
+//! apply exactly once.
+
+use super::cow::CowMap;
+use super::directory::Cookie;
+use super::edit::Edit;
+use super::{Change, Ino, Name, Proposal, Refusal, ReplicaId, Reply, SessionId, Stamp, Tree};
+use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
+use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(super) type Answer = Result<Reply, Refusal>;
+
+#[derive(Clone)]
+pub(super) struct Session {
+    pub state: SessionState,
+    /// Entries of `ephemeral` directories that go with it.
+    pub ephemerals: CowMap<(Ino, Cookie), (), 64>,
+}
+
+/// Everything but the ephemeral entries, which their directories know too.
+#[derive(Clone, Encode, Decode)]
+pub(super) struct SessionState {
+    pub host: Name,
+    pub replica: ReplicaId,
+    pub nonce: u64,
+    pub opened: Stamp,
+    pub timeout_ms: u32,
+    /// Answers below this sequence are forgotten, and such proposals refused.
+    acknowledged: u64,
+    answers: BTreeMap<u64, Answer>,
+}
+
+/// What a session's memory says about a proposal.
+pub(super) enum Seen {
+    /// To be applied.
+    New,
+    /// Applied already; this was the answer.
+    Before(Answer),
+    GivenUp,
+}
+
+impl SessionState {
+    pub fn answer(&self, sequence: u64) -> Option<&Answer> {
+        self.answers.get(&sequence)
+    }
+
+    /// Forgets what the proposer has seen answered, and says whether this one is new.
+    fn meet(&mut self, proposal: &Proposal) -> Seen {
+        self.acknowledged = self.acknowledged.max(proposal.acknowledged);
+        while self.answers.keys().next().is_some_and(|oldest| *oldest < self.acknowledged) {
+            self.answers.pop_first();
+        }
+        match self.answers.get(&proposal.sequence) {
+            Some(answer) => Seen::Before(answer.clone()),
+            None if proposal.sequence < self.acknowledged => Seen::GivenUp,
+            None => Seen::New,
+        }
+    }
+
+    /// A proposer with too many proposals in flight loses the oldest answer: a copy of that proposal
+    /// is refused from then on, never applied again.
+    fn remember(&mut self, sequence: u64, answer: Answer) {
+        self.answers.insert(sequence, answer);
+        if self.answers.len() > PROPOSALS_IN_FLIGHT_MAX
+            && let Some((oldest, _)) = self.answers.pop_first()
+        {
+            self.acknowledged = self.acknowledged.max(oldest.saturating_add(1));
+        }
+    }
+}
+
+impl Tree {
+    /// Whether a proposal is to be applied. The cluster's own proposals always are.
+    pub(super) fn meet(&mut self, proposal: &Proposal) -> Result<Seen, Refusal> {
+        if proposal.session == SessionId::NONE {
+            return Ok(Seen::New);
+        }
+        let session = self.session_mut(proposal.session).ok_or(Refusal::SessionExpired)?;
+        Ok(session.state.meet(proposal))
+    }
+
+    /// Remembers an answer, unless the session ended by it.
+    pub(super) fn remember(&mut self, session: SessionId, sequence: u64, answer: &Answer) {
+        if let Some(session) = self.session_mut(session) {
+            session.state.remember(sequence, answer.clone());
+        }
+    }
+
+    pub(super) fn session_mut(&mut self, session: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&session).map(Arc::make_mut)
+    }
+}
+
+impl Edit<'_> {
+    /// A mount arrives. An older session of its host ends: that mount is gone.
+    pub fn open_session(
+        &mut self,
+        host: &Name,
+        replica: ReplicaId,
+        nonce: u64,
+        timeout_ms: u32,
+    ) -> Result<Reply, Refusal> {
+        let of_host = |session: &Arc<Session>| session.state.host == *host;
+        let older = self.tree.sessions.iter().find(|(_, session)| of_host(session));
+        if let Some((&session, older)) = older {
+            if older.state.nonce == nonce {
+                return Ok(Reply::Session { session });
+            }
+            self.end_session(session);
+        }
+        let session = SessionId(self.zxid());
+        let state = SessionState {
+            host: host.clone(),
+            replica,
+            nonce,
+            opened: self.stamp(),
+            timeout_ms,
+            acknowledged: 0,
+            answers: BTreeMap::new(),
+        };
+        let opened = Arc::new(Session { state, ephemerals: CowMap::new() });
+        self.tree.sessions.insert(session, opened);
+        self.change(Change::SessionOpened { session });
+        Ok(Reply::Session { session })
+    }
+
+    pub fn close_session(&mut self) -> Result<Reply, Refusal> {
+        let session = self.live_session()?;
+        self.end_session(session);
+        Ok(Reply::Done)
+    }
+
+    pub fn expire_sessions(&mut self, sessions: &[SessionId]) -> Result<Reply, Refusal> {
+        for session in sessions {
+            self.end_session(*session);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Ends a session with everything it held: locks and tickets, ephemeral entries, orphans.
+    fn end_session(&mut self, session: SessionId) {
+        let Some(ended) = self.tree.sessions.remove(&session) else { return };
+        self.change(Change::SessionEnded { session });
+        self.end_locks(session);
+        for ((parent, cookie), ()) in ended.ephemerals.iter() {
+            self.remove_with_contents(parent, cookie);
+        }
+        self.release_all(session);
+    }
+}

@@ -1,0 +1,305 @@
+//! A tree as bytes: written as it is walked, never copied whole.
+//!
+//! ```text
+//! "keepfs tree\n"  version:u32le
+//! frame*           section:u8  length:u32le  crc32(section, length, payload):u32le  payload
+//! ```
+//!
+//! A payload is records of one section, bincode, one after another. Sections come in the order of
+//! their numbers: head, sessions, inodes, entries, orphans, locks, end. The end counts the frames
+//! before it: what is cut short or spliced is as damaged as a flipped bit. Bytes are the same for equal
+//! trees.
+
+use super::directory::Cookie;
+use super::inode::Inode;
+use super::locks::LockTable;
+use super::orphan::Orphan;
+use super::session::{Session, SessionState};
+use super::{Ino, Member, SessionId, Stamp, Tree, TreeLimits, Zxid, cow::CowMap};
+use bincode::{Decode, Encode};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+const MAGIC: &[u8; 12] = b"keepfs tree\n";
+/// Raised with every change of what is written here.
+const VERSION: u32 = 1;
+/// Records are gathered up to here before a frame is written, bytes.
+const FRAME_BYTES: usize = 256 << 10;
+/// A record that claims to be larger is no record of ours, bytes.
+const RECORD_BYTES_MAX: usize = 1 << 30;
+
+/// Numbers on disk; never given to anything else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Section {
+    Head = 1,
+    Session = 2,
+    Inode = 3,
+    Entry = 4,
+    Orphan = 5,
+    Locks = 6,
+    End = 7,
+}
+
+#[derive(Encode, Decode)]
+struct Head {
+    zxid: Zxid,
+    stamp: Stamp,
+    digest: u64,
+    next_ino: u64,
+    members: Vec<Member>,
+    cluster: Option<u128>,
+    limits: TreeLimits,
+}
+
+/// One name of a directory. Directories come without their entries, which may be millions.
+#[derive(Encode, Decode)]
+struct EntryRecord<Bytes> {
+    directory: Ino,
+    cookie: Cookie,
+    name: Bytes,
+    ino: Ino,
+    owner: Option<SessionId>,
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<RECORD_BYTES_MAX>()
+}
+
+impl Tree {
+    /// Writes the whole state; [`Tree::read_snapshot`] makes an equal tree of it.
+    pub fn write_snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
+        to.write_all(MAGIC)?;
+        to.write_all(&VERSION.to_le_bytes())?;
+        let mut frames = Frames { to, section: Section::Head, payload: Vec::new(), written: 0 };
+        let head = Head {
+            zxid: self.zxid,
+            stamp: self.stamp,
+            digest: self.digest,
+            next_ino: self.next_ino,
+            members: self.members.clone(),
+            cluster: self.cluster,
+            limits: self.limits,
+        };
+        frames.record(Section::Head, &head)?;
+        for (session, of) in &self.sessions {
+            frames.record(Section::Session, &(session, &of.state))?;
+        }
+        for (ino, inode) in self.inodes.iter() {
+            frames.record(Section::Inode, &(ino, inode))?;
+        }
+        for (ino, inode) in self.inodes.iter() {
+            write_entries(&mut frames, ino, inode)?;
+        }
+        for (ino, orphan) in self.orphans.iter() {
+            frames.record(Section::Orphan, &(ino, orphan))?;
+        }
+        frames.record(Section::Locks, &self.locks)?;
+        frames.flush()?;
+        let written = frames.written;
+        frames.record(Section::End, &written)?;
+        frames.flush()
+    }
+
+    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged or of a format this
+    /// version does not know.
+    pub fn read_snapshot(from: &mut dyn Read) -> io::Result<Tree> {
+        let mut magic = [0; MAGIC.len()];
+        let mut version = [0; 4];
+        from.read_exact(&mut magic).map_err(cut_short)?;
+        from.read_exact(&mut version).map_err(cut_short)?;
+        if magic != *MAGIC {
+            return Err(damaged("it is no snapshot of a keepfs tree"));
+        }
+        let version = u32::from_le_bytes(version);
+        if version != VERSION {
+            return Err(damaged(format!(
+                "its format is {version}; this version of keepfs knows {VERSION}"
+            )));
+        }
+        let mut tree = Tree::blank();
+        let (mut payload, mut last, mut frames) = (Vec::new(), Section::Head, 0);
+        loop {
+            let section = read_frame(from, &mut payload)?;
+            let in_order = if frames == 0 { section == Section::Head } else { section >= last };
+            if !in_order {
+                return Err(damaged("its parts are out of order"));
+            }
+            if section == Section::End {
+                let counted: u64 = only_record(&payload)?;
+                return if counted == frames {
+                    Ok(tree)
+                } else {
+                    Err(damaged("parts are missing"))
+                };
+            }
+            tree.read_records(section, &payload)?;
+            last = section;
+            frames += 1;
+        }
+    }
+
+    fn read_records(&mut self, section: Section, payload: &[u8]) -> io::Result<()> {
+        match section {
+            Section::Head => {
+                let head: Head = only_record(payload)?;
+                self.zxid = head.zxid;
+                self.stamp = head.stamp;
+                self.digest = head.digest;
+                self.next_ino = head.next_ino;
+                self.members = head.members;
+                self.cluster = head.cluster;
+                self.limits = head.limits;
+                Ok(())
+            }
+            Section::Session => records(payload, |(session, state): (SessionId, SessionState)| {
+                let restored = Session { state, ephemerals: CowMap::new() };
+                self.sessions.insert(session, Arc::new(restored));
+                Ok(())
+            }),
+            Section::Inode => records(payload, |(ino, inode): (Ino, Inode)| {
+                self.bytes += inode.stored();
+                self.inodes.insert(ino, inode);
+                Ok(())
+            }),
+            Section::Entry => records(payload, |entry| self.read_entry(entry)),
+            Section::Orphan => records(payload, |(ino, orphan): (Ino, Orphan)| {
+                self.orphans.insert(ino, orphan);
+                Ok(())
+            }),
+            Section::Locks => {
+                self.locks = only_record::<LockTable>(payload)?;
+                Ok(())
+            }
+            Section::End => Ok(()),
+        }
+    }
+
+    fn read_entry(&mut self, entry: EntryRecord<Box<[u8]>>) -> io::Result<()> {
+        let directory = self.directory_mut(entry.directory);
+        let directory = directory.ok_or_else(|| damaged("an entry is in no directory"))?;
+        directory.entries.put(entry.cookie, &entry.name, entry.ino);
+        if let Some(owner) = entry.owner {
+            directory.owners.insert(entry.cookie, owner);
+            if let Some(session) = self.session_mut(owner) {
+                session.ephemerals.insert((entry.directory, entry.cookie), ());
+            }
+        }
+        self.bytes += entry.name.len() as u64;
+        Ok(())
+    }
+}
+
+fn write_entries(frames: &mut Frames<'_>, ino: Ino, inode: &Inode) -> io::Result<()> {
+    let Some(directory) = inode.directory() else { return Ok(()) };
+    for (cookie, entry) in directory.entries.after(0) {
+        let record = EntryRecord {
+            directory: ino,
+            cookie,
+            name: entry.name.as_bytes(),
+            ino: entry.ino,
+            owner: directory.owners.get(cookie).copied(),
+        };
+        frames.record(Section::Entry, &record)?;
+    }
+    Ok(())
+}
+
+struct Frames<'t> {
+    to: &'t mut dyn Write,
+    section: Section,
+    payload: Vec<u8>,
+    written: u64,
+}
+
+impl Frames<'_> {
+    fn record(&mut self, section: Section, record: &impl Encode) -> io::Result<()> {
+        if section != self.section || self.payload.len() >= FRAME_BYTES {
+            self.flush()?;
+            self.section = section;
+        }
+        bincode::encode_into_std_write(record, &mut self.payload, config())
+            .map(|_| ())
+            .map_err(io::Error::other)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.payload.is_empty() {
+            return Ok(());
+        }
+        let length = u32::try_from(self.payload.len()).map_err(io::Error::other)?;
+        let header = header(self.section as u8, length, &self.payload);
+        self.to.write_all(&header)?;
+        self.to.write_all(&self.payload)?;
+        self.payload.clear();
+        self.written += 1;
+        Ok(())
+    }
+}
+
+const HEADER_BYTES: usize = 9;
+
+fn header(section: u8, length: u32, payload: &[u8]) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[0] = section;
+    header[1..5].copy_from_slice(&length.to_le_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[..5]);
+    crc.update(payload);
+    header[5..].copy_from_slice(&crc.finalize().to_le_bytes());
+    header
+}
+
+/// Reads a frame's payload; allocates as bytes arrive, not as a damaged length claims.
+fn read_frame(from: &mut dyn Read, payload: &mut Vec<u8>) -> io::Result<Section> {
+    let mut read = [0; HEADER_BYTES];
+    from.read_exact(&mut read).map_err(cut_short)?;
+    let length = u32::from_le_bytes([read[1], read[2], read[3], read[4]]);
+    payload.clear();
+    from.take(u64::from(length)).read_to_end(payload)?;
+    if payload.len() as u64 != u64::from(length) || read != header(read[0], length, payload) {
+        return Err(damaged("a checksum is wrong"));
+    }
+    match read[0] {
+        1 => Ok(Section::Head),
+        2 => Ok(Section::Session),
+        3 => Ok(Section::Inode),
+        4 => Ok(Section::Entry),
+        5 => Ok(Section::Orphan),
+        6 => Ok(Section::Locks),
+        7 => Ok(Section::End),
+        other => Err(damaged(format!("it has a part of unknown kind {other}"))),
+    }
+}
+
+fn records<R: Decode<()>>(
+    mut payload: &[u8],
+    mut each: impl FnMut(R) -> io::Result<()>,
+) -> io::Result<()> {
+    while !payload.is_empty() {
+        let (record, used) = bincode::decode_from_slice(payload, config())
+            .map_err(|error| damaged(error.to_string()))?;
+        each(record)?;
+        payload = &payload[used..];
+    }
+    Ok(())
+}
+
+fn only_record<R: Decode<()>>(payload: &[u8]) -> io::Result<R> {
+    let mut only = None;
+    records(payload, |record| {
+        only = Some(record);
+        Ok(())
+    })?;
+    only.ok_or_else(|| damaged("a part is empty"))
+}
+
+fn damaged(problem: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem.into())
+}
+
+fn cut_short(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("it is cut short"),
+        _ => error,
+    }
+}
