@@ -1,13 +1,39 @@
 //! One replica in the real world: its threads and channels.
+//!
+//! ```text
+//! asker --\                       /--> disk.persist (append, fdatasync) --> messages that waited
+//! peers ----> inbox -> driver -------> peers (send)
+//! timer --/     ^      (replica)  \--> tree (write lock), events, answers
+//!               |                  \-> frozen tree -> snapshot file
+//!               \---- Persisted, SnapshotWritten, ... ----/
+//! ```
 
+mod clock;
+mod driver;
+mod metrics;
+mod persist;
+mod recovery;
+mod shared;
+mod snapshots;
+mod start;
+mod status;
 pub mod streams;
 
 pub use crate::replica::{Answer, Applied, Batch, Failure};
+pub use status::{MemberStatus, Status};
 
+use crate::disk::FaultInjector;
+use crate::error::Error;
+use crate::peers::bulk::Bulk;
+use crate::replica::MembersAnswer;
 use crate::tree::{Command, Member, ReplicaId, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
-use std::path::PathBuf;
+use parking_lot::{Mutex, RwLockReadGuard};
+use shared::{Job, Shared};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How to start a node.
@@ -57,66 +83,42 @@ pub enum Event {
     Stopping,
 }
 
-/// What `.keepfs/status` and `keepfs status` say. Serialized as JSON for machines.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Status {
-    pub name: String,
-    pub id: u64,
-    /// Of the daemon, so that operators and `keepfs bench` find it from its mount.
-    pub pid: u32,
-    /// The data directory, absolute.
-    pub data: PathBuf,
-    /// Hexadecimal.
-    pub cluster: Option<String>,
-    pub role: String,
-    pub term: u64,
-    pub leader: Option<String>,
-    /// Seconds since the leader was last unknown; with no leader, since it was lost.
-    pub leader_since_secs: u64,
-    pub quorum: bool,
-    /// Why not, in a sentence for operators.
-    pub reason: Option<String>,
-    pub applied: u64,
-    pub commit: u64,
-    pub log_first: u64,
-    pub snapshot: u64,
-    pub digest: String,
-    pub session: Option<String>,
-    pub members: Vec<MemberStatus>,
-}
-
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct MemberStatus {
-    pub id: u64,
-    pub name: String,
-    pub address: String,
-    pub learner: bool,
-    pub is_self: bool,
-    /// A connection stands and something was heard within the election timeout.
-    pub reachable: bool,
-    /// Seconds since it was last heard; `None`: never since this start.
-    pub heard_secs_ago: Option<f64>,
-    /// Entries behind, as far as this replica knows (the leader knows best).
-    pub behind: Option<u64>,
-}
-
-/// Cheap to clone; all clones are one node.
+/// Cheap to clone; all clones are one node, which stops with the last of them.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    running: Arc<Running>,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 impl Node {
     /// Recovers the data directory, starts the threads, and returns at once; the first leader may
     /// take an election.
-    pub fn start(config: NodeConfig) -> Result<Node, crate::error::Error> {
-        let _ = config;
-        todo!()
+    pub fn start(config: NodeConfig) -> Result<Node, Error> {
+        Node::start_with_faults(config, None)
+    }
+
+    /// [`Node::start`] on a disk that fails when `faults` says so. For tests.
+    pub fn start_with_faults(
+        config: NodeConfig,
+        faults: Option<FaultInjector>,
+    ) -> Result<Node, Error> {
+        let (shared, threads) = start::start(config, faults)?;
+        Ok(Node { running: Arc::new(Running { shared, threads: Mutex::new(threads) }) })
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.running.shared
     }
 
     /// Proposes a change in this node's session. `done` runs when it is applied here and shown by
     /// the attentive mounts, or when it fails.
     pub fn submit(&self, command: Command, done: Done) {
-        let _ = (command, done);
-        todo!()
+        self.shared().metrics.submitted();
+        self.shared().tell(Job::Submit { command, done });
     }
 
     /// [`Node::submit`] for threads that may wait.
@@ -129,69 +131,107 @@ impl Node {
     /// Calls `done` once this replica has applied everything that was committed anywhere when this
     /// was called (read index); `NoQuorum` after `op_timeout`.
     pub fn barrier(&self, done: Done) {
-        let _ = done;
-        todo!()
+        self.shared().tell(Job::Barrier { done });
     }
 
     /// The tree as far as it is applied here. Hold it for microseconds: `apply` waits.
-    pub fn tree(&self) -> parking_lot::RwLockReadGuard<'_, Tree> {
-        todo!()
+    pub fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.shared().tree.read()
     }
 
     /// The session, while it may be believed.
     pub fn session(&self) -> Option<SessionId> {
-        todo!()
+        session(self.shared())
     }
 
-    /// The one listener (the mount) of this node's events. While there is none, every entry counts
-    /// as visible when applied.
+    /// The one listener (the mount) of this node's events: it misses none from the moment this
+    /// returns, and hears of the session first. While there is no listener, every entry counts as
+    /// visible when applied.
     pub fn subscribe(&self) -> Receiver<Event> {
-        todo!()
+        let (events, heard) = crossbeam_channel::unbounded();
+        let (ready, listening) = crossbeam_channel::bounded(1);
+        self.shared().tell(Job::Subscribe { events, ready });
+        let _ = listening.recv();
+        heard
     }
 
     /// The mount has carried every change up to `zxid` to its kernel.
     pub fn made_visible(&self, zxid: Zxid) {
-        let _ = zxid;
-        todo!()
+        self.shared().made_visible(zxid);
     }
 
     pub fn id(&self) -> ReplicaId {
-        todo!()
+        self.shared().id
     }
 
     pub fn name(&self) -> &str {
-        todo!()
+        &self.shared().config.name
     }
 
-    pub fn data(&self) -> &std::path::Path {
-        todo!()
+    pub fn data(&self) -> &Path {
+        &self.shared().data
     }
 
+    /// The address book, as far as it is applied here.
     pub fn members(&self) -> Vec<Member> {
-        todo!()
+        self.shared().tree.read().members().to_vec()
     }
 
+    /// Adds a replica to the cluster, without a vote until it has caught up; the members with it.
+    /// Waits for the commit.
+    pub fn add_member(&self, name: String, address: String) -> MembersAnswer {
+        self.shared().change_members(|answer| Job::AddMember { name, address, answer })
+    }
+
+    /// Removes a replica from the cluster for good. Waits for the commit.
+    pub fn remove_member(&self, member: ReplicaId) -> MembersAnswer {
+        self.shared().change_members(|answer| Job::RemoveMember { member, answer })
+    }
+
+    /// Answers at once, with a quorum or without.
     pub fn status(&self) -> Status {
-        todo!()
+        status::gather(self.shared())
     }
 
     /// Counters and gauges in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        todo!()
+        metrics::render(self.shared())
     }
 
     /// The side channel for big things between replicas.
-    pub fn bulk(&self) -> &crate::peers::bulk::Bulk {
-        todo!()
+    pub fn bulk(&self) -> &Bulk {
+        self.shared().peers.bulk()
     }
 
     /// Why the node stopped by itself (a failed disk, a digest that differs), once it has.
     pub fn failed(&self) -> Option<String> {
-        todo!()
+        self.shared().failed().cloned()
     }
 
-    /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads.
+    /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads. Not to be
+    /// called from a [`Done`].
     pub fn stop(&self) {
-        todo!()
+        self.running.stop();
+    }
+}
+
+fn session(shared: &Shared) -> Option<SessionId> {
+    let session = shared.session.load(Ordering::Acquire);
+    (session != 0).then_some(SessionId(session))
+}
+
+impl Running {
+    fn stop(&self) {
+        let _ = self.shared.inbox.send(Job::Stop);
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            let _ = thread.join();
+        }
+        self.shared.peers.stop();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

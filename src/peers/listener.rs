@@ -24,6 +24,8 @@ const BATCH_MAX: usize = 256;
 /// A process heard this lately is alive, and no other may speak in its place.
 const ALIVE: Duration = Duration::from_secs(2);
 
+/// The socket others dial, taken before anything else is touched: a second process with the same
+/// configuration fails at once.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
@@ -50,6 +52,7 @@ struct Context {
 }
 
 impl Listener {
+    /// `Error::Network` with what to do if the port is in use.
     pub fn bind(listen: &str) -> Result<Listener, Error> {
         let failed = |source: io::Error| Error::Network {
             attempt: "listen on",
@@ -72,11 +75,12 @@ impl Listener {
         Ok(Listener { socket, address, state: Mutex::default() })
     }
 
+    /// The real one, when port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn run(
+    pub(super) fn run(
         &self,
         shared: Arc<Shared>,
         bulk: Bulk,
@@ -91,7 +95,7 @@ impl Listener {
         Ok(())
     }
 
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let threads = {
             let mut state = self.state.lock();
             state.stopped = true;

@@ -12,8 +12,8 @@ mod link;
 mod listener;
 mod socket;
 
-pub use connection::Frames;
-pub use hello::{Purpose, Welcome};
+pub use hello::Welcome;
+pub use listener::Listener;
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
@@ -31,8 +31,6 @@ use std::time::{Duration, Instant};
 pub struct PeersConfig {
     pub id: ReplicaId,
     pub name: String,
-    /// `HOST:PORT` to listen on.
-    pub listen: String,
     /// Of the founding member list; 0 if this replica joined.
     pub bootstrap: u64,
     pub cluster: Option<u128>,
@@ -66,7 +64,7 @@ struct Shared {
     members: RwLock<Vec<Member>>,
     heard: Mutex<BTreeMap<ReplicaId, Instant>>,
     links: Mutex<BTreeMap<ReplicaId, Arc<Link>>>,
-    listener: listener::Listener,
+    listener: Listener,
     stopping: AtomicBool,
 }
 
@@ -85,15 +83,13 @@ impl Shared {
 }
 
 impl Peers {
-    /// Listens; nothing is heard before [`Peers::run`]. The port is taken first, so that a second
-    /// process with this configuration fails before it touches anything.
-    pub fn bind(config: PeersConfig) -> Result<Peers, Error> {
-        let listener = listener::Listener::bind(&config.listen)?;
+    /// Nothing is heard or said before [`Peers::run`].
+    pub fn new(listener: Listener, config: PeersConfig) -> Peers {
         let shared = Arc::new(Shared {
             id: config.id,
             name: config.name,
             bootstrap: config.bootstrap,
-            instance: crate::peers::hello::instance(),
+            instance: hello::instance(),
             cluster: Mutex::new(config.cluster),
             members: RwLock::new(config.members),
             heard: Mutex::default(),
@@ -102,7 +98,7 @@ impl Peers {
             stopping: AtomicBool::new(false),
         });
         let bulk = Bulk::new(shared.clone());
-        Ok(Peers { shared, bulk })
+        Peers { shared, bulk }
     }
 
     /// Starts to accept connections and to dial.

@@ -1,0 +1,336 @@
+//! The replica's thread: takes all inputs that wait, steps them, and carries out what comes of it.
+//! Everything that arrives while it works is one batch, and so becomes one append and one sync.
+
+use super::shared::{Job, Shared, refuse};
+use super::snapshots::{self, Trigger};
+use super::{Done, Event, clock};
+use crate::disk::Identity;
+use crate::mailbox::Taken;
+use crate::replica::{
+    Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, SessionEvent,
+    SnapshotMark,
+};
+use crate::tree::{Change, Command, ReplicaId};
+use crossbeam_channel::Sender;
+use log::{info, warn};
+use raft::eraftpb::Entry;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// For the end of the session to commit when the node stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The owner of the replica.
+pub struct Driver {
+    shared: Arc<Shared>,
+    replica: Replica,
+    identity: Identity,
+    next_id: u64,
+    asked: HashMap<u64, Done>,
+    members_asked: HashMap<u64, Sender<MembersAnswer>>,
+    subscriber: Option<Sender<Event>>,
+    trigger: Trigger,
+    visible: u64,
+    next_tick: Instant,
+    farewell: Option<Farewell>,
+}
+
+/// The node is stopping; its session's last command is on the way.
+struct Farewell {
+    id: u64,
+    deadline: Instant,
+}
+
+impl Driver {
+    pub fn new(shared: Arc<Shared>, mut replica: Replica, identity: Identity) -> Driver {
+        replica.restored(&shared.tree.read());
+        let trigger = Trigger::new(&shared);
+        Driver {
+            shared,
+            replica,
+            identity,
+            next_id: 0,
+            asked: HashMap::new(),
+            members_asked: HashMap::new(),
+            subscriber: None,
+            trigger,
+            visible: 0,
+            next_tick: Instant::now(),
+            farewell: None,
+        }
+    }
+
+    /// Runs until the node stops or fails.
+    pub fn run(mut self) {
+        self.learn_members();
+        let mut jobs = Vec::new();
+        while self.shared.failed().is_none() && !self.parted() {
+            if self.shared.inbox.take(&mut jobs, Some(self.next_tick)) == Taken::Closed {
+                break;
+            }
+            let now = clock::now();
+            for job in jobs.drain(..) {
+                self.handle(now, job);
+            }
+            self.tick(now);
+            self.pass_on_visible(now);
+            self.carry_out_all(now);
+        }
+        self.end();
+    }
+
+    fn carry_out_all(&mut self, now: Moment) {
+        while let Some(effects) = self.replica.ready(now) {
+            self.carry_out(effects);
+            if self.shared.failed().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, now: Moment, job: Job) {
+        match job {
+            Job::Input(input) => self.replica.step(now, input),
+            Job::Submit { command, done } => {
+                let id = self.remember(done);
+                self.replica.step(now, Input::Submit { id, command });
+            }
+            Job::Barrier { done } => {
+                let id = self.remember(done);
+                self.replica.step(now, Input::Barrier { id });
+            }
+            Job::Received { from, messages } => {
+                for message in messages {
+                    self.receive(now, from, message);
+                }
+            }
+            Job::Persisted { number } => self.replica.step(now, Input::Persisted { number }),
+            Job::AddMember { name, address, answer } => {
+                let id = self.remember_members(answer);
+                self.replica.step(now, Input::AddMember { id, name, address });
+            }
+            Job::RemoveMember { member, answer } => {
+                let id = self.remember_members(answer);
+                self.replica.step(now, Input::RemoveMember { id, member });
+            }
+            Job::SnapshotWritten { mark, bytes } => {
+                self.trigger.written(bytes);
+                if bytes.is_some() {
+                    self.replica.step(now, Input::SnapshotTaken { mark });
+                }
+            }
+            Job::Subscribe { events, ready } => self.subscribe(now, events, ready),
+            Job::Look => {}
+            Job::Stop => self.say_farewell(now),
+        }
+    }
+
+    fn remember(&mut self, done: Done) -> u64 {
+        self.next_id += 1;
+        self.asked.insert(self.next_id, done);
+        self.next_id
+    }
+
+    fn remember_members(&mut self, answer: Sender<MembersAnswer>) -> u64 {
+        self.next_id += 1;
+        self.members_asked.insert(self.next_id, answer);
+        self.next_id
+    }
+
+    fn receive(&mut self, now: Moment, from: ReplicaId, message: PeerMessage) {
+        match message {
+            PeerMessage::Snapshot { index, term, message } => {
+                match self.shared.snapshots.find(index, term) {
+                    Ok(Some(_)) => {
+                        self.replica.step(now, Input::SnapshotArrived { from, message });
+                    }
+                    _ => warn!("snapshot {index} of replica {from} is announced but not here"),
+                }
+            }
+            message => self.replica.step(now, Input::Received { from, message }),
+        }
+    }
+
+    fn subscribe(&mut self, now: Moment, events: Sender<Event>, ready: Sender<()>) {
+        if let Some(session) = self.replica.status().session {
+            let _ = events.send(Event::SessionOpened(session));
+        }
+        self.subscriber = Some(events);
+        self.replica.step(now, Input::Mounted { mounted: true });
+        let _ = ready.send(());
+    }
+
+    fn tick(&mut self, now: Moment) {
+        let at = Instant::now();
+        if at >= self.next_tick {
+            self.replica.step(now, Input::Tick);
+            self.next_tick = at + self.shared.config.heartbeat / 2;
+            *self.shared.status.lock() = self.replica.status();
+        }
+    }
+
+    fn pass_on_visible(&mut self, now: Moment) {
+        if self.shared.visible_told.swap(false, Ordering::AcqRel) {
+            let zxid = self.shared.visible.load(Ordering::Acquire);
+            if zxid > self.visible {
+                self.visible = zxid;
+                self.replica.step(now, Input::Visible { zxid });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        for (to, message) in effects.send {
+            match message {
+                PeerMessage::Snapshot { index, term, message } => {
+                    snapshots::send(&self.shared, to, index, term, message);
+                }
+                message => self.shared.send(to, message),
+            }
+        }
+        if let Some(persist) = effects.persist {
+            let _ = self.shared.persist.send(persist);
+        }
+        if let Some(mark) = effects.restore {
+            self.restore(mark);
+        }
+        if !effects.committed.is_empty() {
+            self.apply(effects.committed);
+        }
+        for (id, answer) in effects.answers {
+            if let Some(done) = self.asked.remove(&id) {
+                self.shared.metrics.answered(&answer);
+                done(answer);
+            }
+        }
+        for (id, answer) in effects.members {
+            if let Some(asker) = self.members_asked.remove(&id) {
+                let _ = asker.send(answer);
+            }
+        }
+        for event in effects.events {
+            self.announce(event);
+        }
+        if let Some(why) = effects.fatal {
+            self.shared.fail(why);
+        }
+    }
+
+    fn apply(&mut self, committed: Vec<Entry>) {
+        let entries = committed.len() as u64;
+        let bytes: u64 = committed.iter().map(|entry| entry.data.len() as u64).sum();
+        let batch = {
+            let mut tree = self.shared.tree.write();
+            self.replica.apply(&mut tree, committed)
+        };
+        self.shared.metrics.applied(entries);
+        self.publish(batch);
+        if self.trigger.is_due(entries, bytes) {
+            let frozen = (self.replica.applied(), self.shared.tree.read().clone());
+            let _ = self.shared.frozen.send(frozen);
+        }
+    }
+
+    fn restore(&mut self, mark: SnapshotMark) {
+        match snapshots::take_arrived(&self.shared, &mark) {
+            Ok(tree) => {
+                let last = tree.zxid();
+                *self.shared.tree.write() = tree;
+                self.replica.restored(&self.shared.tree.read());
+                self.trigger.restored();
+                self.shared.metrics.snapshots_restored.add(1);
+                info!("the tree is now the leader's snapshot at {last}");
+                self.publish(Batch { last, applied: Vec::new(), reset: true });
+            }
+            Err(why) => self.shared.fail(why.to_string()),
+        }
+    }
+
+    fn publish(&mut self, batch: Batch) {
+        let members = |change: &Change| matches!(change, Change::Members);
+        if batch.reset || batch.applied.iter().any(|applied| applied.changes.iter().any(members)) {
+            self.learn_members();
+        }
+        self.notify(|| Event::Batch(Arc::new(batch)));
+    }
+
+    fn announce(&mut self, event: SessionEvent) {
+        let (session, event) = match event {
+            SessionEvent::Opened(session) => (session.0, Event::SessionOpened(session)),
+            SessionEvent::Lost(session) => (0, Event::SessionLost(session)),
+        };
+        self.shared.session.store(session, Ordering::Release);
+        self.notify(|| event);
+    }
+
+    fn notify(&mut self, event: impl FnOnce() -> Event) {
+        let Some(subscriber) = &self.subscriber else { return };
+        if subscriber.send(event()).is_err() {
+            self.subscriber = None;
+            self.replica.step(clock::now(), Input::Mounted { mounted: false });
+        }
+    }
+
+    /// The address book and the cluster's id follow the tree, here and in the identity file.
+    fn learn_members(&mut self) {
+        let (members, cluster) = {
+            let tree = self.shared.tree.read();
+            (tree.members().to_vec(), tree.cluster())
+        };
+        let mut identity = self.identity.clone();
+        if let Some(cluster) = cluster {
+            identity.cluster = Some(cluster);
+            self.shared.peers.set_cluster(cluster);
+        }
+        if !members.is_empty() {
+            identity.members = members.clone();
+            if let Err(error) = self.shared.peers.set_members(members, self.shared.clone()) {
+                warn!("{error}");
+            }
+        }
+        if identity != self.identity {
+            match self.shared.directory.write_identity(&identity) {
+                Ok(()) => self.identity = identity,
+                Err(error) => self.shared.fail(error.to_string()),
+            }
+        }
+    }
+
+    fn say_farewell(&mut self, now: Moment) {
+        if self.farewell.is_some() {
+            return;
+        }
+        let deadline = Instant::now() + FAREWELL;
+        let id = self.remember(Box::new(|_| {}));
+        self.farewell = Some(Farewell { id, deadline });
+        if self.replica.status().session.is_some() {
+            self.replica.step(now, Input::Submit { id, command: Command::CloseSession });
+        } else {
+            self.asked.remove(&id);
+        }
+    }
+
+    /// Stopping, and the farewell has been answered or has had its time.
+    fn parted(&self) -> bool {
+        self.farewell.as_ref().is_some_and(|farewell| {
+            !self.asked.contains_key(&farewell.id) || Instant::now() >= farewell.deadline
+        })
+    }
+
+    fn end(mut self) {
+        self.shared.session.store(0, Ordering::Release);
+        for (_, done) in self.asked.drain() {
+            done(Err(Failure::Stopping));
+        }
+        self.notify(|| Event::Stopping);
+        self.shared.inbox.close();
+        let mut late = Vec::new();
+        while self.shared.inbox.take(&mut late, None) == Taken::Items {
+            late.drain(..).for_each(refuse);
+        }
+        self.shared.persist.close();
+        self.shared.frozen.close();
+    }
+}

@@ -1,0 +1,229 @@
+//! What the threads of one node share.
+
+use super::metrics::Metrics;
+use super::{Done, Event, NodeConfig};
+use crate::disk::{DataDirectory, Disk, Snapshots};
+use crate::mailbox::Mailbox;
+use crate::peers::{PeerHandler, Peers};
+use crate::replica::{
+    Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
+};
+use crate::tree::{Command, Member, ReplicaId, Tree};
+use crossbeam_channel::Sender;
+use log::error;
+use parking_lot::{Mutex, RwLock};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Messages of peers that wait for the driver before their connections are no longer read.
+const INBOX_CROWDED: usize = 4096;
+/// For a leader to be found, and a membership change to commit.
+const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
+
+pub struct Shared {
+    pub config: NodeConfig,
+    pub id: ReplicaId,
+    /// Absolute.
+    pub data: PathBuf,
+    pub directory: DataDirectory,
+    pub disk: Arc<dyn Disk>,
+    pub snapshots: Snapshots,
+    pub peers: Peers,
+    pub tree: RwLock<Tree>,
+    /// To the driver.
+    pub inbox: Mailbox<Job>,
+    /// To the disk's thread.
+    pub persist: Mailbox<Persist>,
+    /// To the thread that writes snapshots.
+    pub frozen: Mailbox<(SnapshotMark, Tree)>,
+    /// A snapshot that came from a peer, already loaded.
+    pub arrived: Mutex<Option<(SnapshotMark, Tree)>>,
+    /// 0: none that may be believed.
+    pub session: AtomicU64,
+    pub visible: AtomicU64,
+    /// The driver will look at `visible` by itself.
+    pub visible_told: AtomicBool,
+    /// As of the last tick.
+    pub status: Mutex<ReplicaStatus>,
+    pub metrics: Metrics,
+    failed: OnceLock<String>,
+}
+
+/// All that the driver is told.
+pub enum Job {
+    Input(Input),
+    Submit {
+        command: Command,
+        done: Done,
+    },
+    Barrier {
+        done: Done,
+    },
+    Received {
+        from: ReplicaId,
+        messages: Vec<PeerMessage>,
+    },
+    Persisted {
+        number: u64,
+    },
+    AddMember {
+        name: String,
+        address: String,
+        answer: Sender<MembersAnswer>,
+    },
+    RemoveMember {
+        member: ReplicaId,
+        answer: Sender<MembersAnswer>,
+    },
+    /// A snapshot of these bytes is on disk, or could not be written.
+    SnapshotWritten {
+        mark: SnapshotMark,
+        bytes: Option<u64>,
+    },
+    /// `ready` is told once no event can be missed any more.
+    Subscribe {
+        events: Sender<Event>,
+        ready: Sender<()>,
+    },
+    /// Something other than the inbox wants to be looked at.
+    Look,
+    Stop,
+}
+
+/// The parts of [`Shared`] that are there from the start.
+pub struct Parts {
+    pub config: NodeConfig,
+    pub id: ReplicaId,
+    pub directory: DataDirectory,
+    pub disk: Arc<dyn Disk>,
+    pub snapshots: Snapshots,
+    pub peers: Peers,
+    pub tree: Tree,
+    pub status: ReplicaStatus,
+}
+
+impl Shared {
+    pub fn new(parts: Parts) -> Shared {
+        let path = parts.directory.path();
+        let data = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        Shared {
+            config: parts.config,
+            id: parts.id,
+            data,
+            directory: parts.directory,
+            disk: parts.disk,
+            snapshots: parts.snapshots,
+            peers: parts.peers,
+            tree: RwLock::new(parts.tree),
+            inbox: Mailbox::default(),
+            persist: Mailbox::default(),
+            frozen: Mailbox::default(),
+            arrived: Mutex::new(None),
+            session: AtomicU64::new(0),
+            visible: AtomicU64::new(0),
+            visible_told: AtomicBool::new(false),
+            status: Mutex::new(parts.status),
+            metrics: Metrics::default(),
+            failed: OnceLock::new(),
+        }
+    }
+
+    /// This replica stops for good: it votes, stores and answers nothing any more.
+    pub fn fail(&self, why: String) {
+        if self.failed.set(why.clone()).is_ok() {
+            error!("this replica stops: {why}");
+        }
+        let _ = self.inbox.send(Job::Look);
+    }
+
+    pub fn failed(&self) -> Option<&String> {
+        self.failed.get()
+    }
+
+    /// Hands a job to the driver; a job that asks for something is refused once it is gone.
+    pub fn tell(&self, job: Job) {
+        if let Err(job) = self.inbox.send(job) {
+            refuse(job);
+        }
+    }
+
+    /// Sends to a peer; an overfull way to it counts as unreachable.
+    pub fn send(&self, to: ReplicaId, message: PeerMessage) {
+        if !self.peers.send(to, message) {
+            let _ = self.inbox.send(Job::Input(Input::Unreachable { peer: to }));
+        }
+    }
+
+    /// Starts a thread of the node; should it panic, the node fails.
+    pub fn spawn(
+        self: &Arc<Shared>,
+        name: &str,
+        run: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> Result<JoinHandle<()>, crate::error::Error> {
+        let shared = self.clone();
+        let thread = name.to_string();
+        std::thread::Builder::new()
+            .name(thread.clone())
+            .spawn(move || {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&shared))) {
+                    shared.fail(format!("the {thread} thread panicked: {}", text(&*panic)));
+                }
+            })
+            .map_err(|error| crate::error::Error::Other(format!("cannot start a thread: {error}")))
+    }
+
+    /// Asks for a membership change and waits for the answer.
+    pub fn change_members(&self, job: impl FnOnce(Sender<MembersAnswer>) -> Job) -> MembersAnswer {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        self.tell(job(answer));
+        answered.recv_timeout(MEMBERSHIP_TIMEOUT).unwrap_or_else(|_| {
+            Err("no answer: the cluster has no leader, or this replica is stopping".into())
+        })
+    }
+}
+
+/// Answers a job that came too late.
+pub fn refuse(job: Job) {
+    match job {
+        Job::Submit { done, .. } | Job::Barrier { done } => done(Err(Failure::Stopping)),
+        Job::AddMember { answer, .. } | Job::RemoveMember { answer, .. } => {
+            let _ = answer.send(Err("this replica is stopping".into()));
+        }
+        _ => {}
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let string = panic.downcast_ref::<String>().map(String::as_str);
+    string.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+impl PeerHandler for Shared {
+    fn received(&self, from: ReplicaId, messages: Vec<PeerMessage>) {
+        self.inbox.send_all_within(INBOX_CROWDED, [Job::Received { from, messages }]);
+    }
+
+    fn unreachable(&self, peer: ReplicaId) {
+        let _ = self.inbox.send(Job::Input(Input::Unreachable { peer }));
+    }
+
+    fn join(&self, name: &str, address: &str) -> Result<Vec<Member>, String> {
+        let (name, address) = (name.to_string(), address.to_string());
+        self.change_members(|answer| Job::AddMember { name, address, answer })
+    }
+}
+
+impl Shared {
+    /// The mount shows everything up to `zxid`; wakes the driver at most once until it looks.
+    pub fn made_visible(&self, zxid: u64) {
+        self.visible.fetch_max(zxid, Ordering::AcqRel);
+        if !self.visible_told.swap(true, Ordering::AcqRel) {
+            let _ = self.inbox.send(Job::Look);
+        }
+    }
+}

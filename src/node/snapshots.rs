@@ -1,0 +1,192 @@
+//! Snapshots of the tree: when one is due, writing it beside the driver, and carrying it to a
+//! replica that lags behind the log.
+
+use super::shared::{Job, Shared};
+use crate::disk::SnapshotReader;
+use crate::error::Error;
+use crate::mailbox::Taken;
+use crate::peers::bulk::BulkHandler;
+use crate::replica::{Input, PeerMessage, SnapshotMark};
+use crate::tree::{ReplicaId, Tree};
+use log::{info, warn};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Under which the side channel carries them.
+pub const BULK_KIND: &str = "snapshot";
+/// Log since the last snapshot that makes the next one due. Not less than the snapshot itself: so
+/// writing snapshots at most doubles what is written.
+const LOG_BYTES: u64 = 64 << 20;
+/// Entries likewise: a restart applies them all again, at some microseconds each.
+const LOG_ENTRIES: u64 = 200_000;
+/// What an entry costs the log beside its data.
+const ENTRY_BYTES: u64 = 48;
+/// After a snapshot that could not be written.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Decides when a snapshot is due.
+pub struct Trigger {
+    entries: u64,
+    bytes: u64,
+    last_bytes: u64,
+    busy: bool,
+    not_before: Instant,
+}
+
+impl Trigger {
+    pub fn new(shared: &Shared) -> Trigger {
+        let newest = shared.snapshots.list().ok().and_then(|list| list.into_iter().next());
+        Trigger {
+            entries: 0,
+            bytes: 0,
+            last_bytes: newest.map_or(0, |file| file.bytes),
+            busy: false,
+            not_before: Instant::now(),
+        }
+    }
+
+    /// Counts what was applied; true if the tree shall be frozen now.
+    pub fn is_due(&mut self, entries: u64, bytes: u64) -> bool {
+        self.entries += entries;
+        self.bytes += bytes + entries * ENTRY_BYTES;
+        let much = self.bytes > LOG_BYTES.max(self.last_bytes) || self.entries > LOG_ENTRIES;
+        let due = much && !self.busy && Instant::now() >= self.not_before;
+        if due {
+            (self.entries, self.bytes, self.busy) = (0, 0, true);
+        }
+        due
+    }
+
+    /// The writer is done; `None`: it failed.
+    pub fn written(&mut self, bytes: Option<u64>) {
+        self.busy = false;
+        match bytes {
+            Some(bytes) => self.last_bytes = bytes,
+            None => {
+                self.entries = LOG_ENTRIES;
+                self.not_before = Instant::now() + RETRY;
+            }
+        }
+    }
+
+    /// The log starts anew after a snapshot of the leader's.
+    pub fn restored(&mut self) {
+        (self.entries, self.bytes) = (0, 0);
+    }
+}
+
+/// The writer's thread: one snapshot at a time, beside the driver.
+pub fn write_frozen(shared: &Arc<Shared>) {
+    let mut frozen = Vec::new();
+    while shared.frozen.take(&mut frozen, None) == Taken::Items {
+        for (mark, tree) in frozen.drain(..) {
+            let started = Instant::now();
+            let written = shared.snapshots.write(&mark, |to| tree.write_snapshot(to));
+            match &written {
+                Ok(file) => info!(
+                    "snapshot at {}: {} bytes in {:.1?}",
+                    mark.index,
+                    file.bytes,
+                    started.elapsed()
+                ),
+                Err(error) => warn!("no snapshot at {}, trying again soon: {error}", mark.index),
+            }
+            shared.metrics.snapshots_written.add(u64::from(written.is_ok()));
+            shared.tell(Job::SnapshotWritten { mark, bytes: written.ok().map(|file| file.bytes) });
+        }
+    }
+}
+
+/// Carries the snapshot at (`index`, `term`) to a peer on a thread of its own, and then raft's
+/// message about it.
+pub fn send(shared: &Arc<Shared>, to: ReplicaId, index: u64, term: u64, message: Vec<u8>) {
+    let started = shared.spawn("send-snapshot", move |shared| {
+        let pushed = push(shared, to, index, term);
+        if let Err(error) = &pushed {
+            warn!("snapshot {index} does not reach replica {to}: {error}");
+        } else {
+            shared.metrics.snapshots_sent.add(1);
+            shared.send(to, PeerMessage::Snapshot { index, term, message });
+        }
+        shared.tell(Job::Input(Input::SnapshotSent { to, ok: pushed.is_ok() }));
+    });
+    if let Err(error) = started {
+        warn!("{error}");
+        shared.tell(Job::Input(Input::SnapshotSent { to, ok: false }));
+    }
+}
+
+fn push(shared: &Shared, to: ReplicaId, index: u64, term: u64) -> io::Result<()> {
+    let found = shared.snapshots.find(index, term)?;
+    let file = found.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "it is gone"))?;
+    let mut data = File::open(&file.path)?;
+    let name = format!("{index}-{term}");
+    info!("sending snapshot {index} ({} bytes) to replica {to}", file.bytes);
+    shared.peers.bulk().push(to, BULK_KIND, &name, file.bytes, &mut data).map(drop)
+}
+
+/// Receives what [`send`] carries: stores it, and loads it, which is the best check there is.
+pub struct Receiver(pub Arc<Shared>);
+
+impl BulkHandler for Receiver {
+    fn receive(
+        &self,
+        from: ReplicaId,
+        name: &str,
+        length: u64,
+        data: &mut dyn Read,
+    ) -> io::Result<Vec<u8>> {
+        let parse = || -> Option<(u64, u64)> {
+            let (index, term) = name.split_once('-')?;
+            Some((index.parse().ok()?, term.parse().ok()?))
+        };
+        let (index, term) = parse().ok_or(ErrorKind::InvalidInput)?;
+        let file = self.0.snapshots.receive(index, term, length, data)?;
+        let loaded = load(&file.path)?;
+        info!("snapshot {index} ({length} bytes) has come from replica {from}");
+        *self.0.arrived.lock() = Some(loaded);
+        Ok(Vec::new())
+    }
+
+    fn fetch(
+        &self,
+        _: ReplicaId,
+        _: &str,
+        _: u64,
+        _: u64,
+    ) -> io::Result<(u64, Box<dyn Read + Send>)> {
+        Err(io::Error::new(ErrorKind::Unsupported, "snapshots are pushed, not fetched"))
+    }
+}
+
+/// The tree at `mark`, which has arrived before.
+pub fn take_arrived(shared: &Shared, mark: &SnapshotMark) -> Result<Tree, Error> {
+    let is_it = |got: &SnapshotMark| (got.index, got.term) == (mark.index, mark.term);
+    match shared.arrived.lock().take() {
+        Some((got, tree)) if is_it(&got) => return Ok(tree),
+        _ => {}
+    }
+    let missing = |problem: String| Error::Damaged { path: shared.data.join("snapshots"), problem };
+    let found = shared.snapshots.find(mark.index, mark.term);
+    let file = found
+        .map_err(|error| missing(error.to_string()))?
+        .ok_or_else(|| missing(format!("no snapshot at {} of term {}", mark.index, mark.term)))?;
+    let (_, tree) = load(&file.path).map_err(Error::file("load", &file.path))?;
+    Ok(tree)
+}
+
+/// Reads a snapshot file, all of it checked.
+pub fn load(path: &Path) -> io::Result<(SnapshotMark, Tree)> {
+    let mut reader = SnapshotReader::open(path)?;
+    let mark = reader.mark().clone();
+    let tree = Tree::read_snapshot(&mut reader)?;
+    reader.finish()?;
+    if tree.zxid() != mark.index {
+        let text = format!("says {} but holds the tree at {}", mark.index, tree.zxid());
+        return Err(io::Error::new(ErrorKind::InvalidData, text));
+    }
+    Ok((mark, tree))
+}

@@ -1,0 +1,129 @@
+//! What a node says of itself to operators.
+
+use super::clock;
+use super::shared::Shared;
+use crate::replica::ReplicaStatus;
+use crate::tree::Member;
+use std::path::PathBuf;
+
+/// What `.keepfs/status` and `keepfs status` say. Serialized as JSON for machines.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    pub name: String,
+    pub id: u64,
+    /// Of the daemon, so that operators and `keepfs bench` find it from its mount.
+    pub pid: u32,
+    /// The data directory, absolute.
+    pub data: PathBuf,
+    /// Hexadecimal.
+    pub cluster: Option<String>,
+    pub role: String,
+    pub term: u64,
+    pub leader: Option<String>,
+    /// Seconds since the leader was last unknown; with no leader, since it was lost.
+    pub leader_since_secs: u64,
+    pub quorum: bool,
+    /// Why not, in a sentence for operators.
+    pub reason: Option<String>,
+    pub applied: u64,
+    pub commit: u64,
+    pub log_first: u64,
+    pub snapshot: u64,
+    pub digest: String,
+    pub session: Option<String>,
+    pub members: Vec<MemberStatus>,
+}
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct MemberStatus {
+    pub id: u64,
+    pub name: String,
+    pub address: String,
+    pub learner: bool,
+    pub is_self: bool,
+    /// A connection stands and something was heard within the election timeout.
+    pub reachable: bool,
+    /// Seconds since it was last heard; `None`: never since this start.
+    pub heard_secs_ago: Option<f64>,
+    /// Entries behind, as far as this replica knows (the leader knows best).
+    pub behind: Option<u64>,
+}
+
+/// Gathers it; never waits for the replica.
+pub fn gather(shared: &Shared) -> Status {
+    let replica = shared.status.lock().clone();
+    let (members, cluster, digest) = {
+        let tree = shared.tree.read();
+        (tree.members().to_vec(), tree.cluster(), tree.digest())
+    };
+    let name_of = |id| members.iter().find(|m| m.id == id).map(|m| m.name.clone());
+    let since = clock::now().monotonic.saturating_sub(replica.leader_since);
+    Status {
+        name: shared.config.name.clone(),
+        id: shared.id.0,
+        pid: std::process::id(),
+        data: shared.data.clone(),
+        cluster: cluster.map(|cluster| format!("{cluster:032x}")),
+        role: replica.role.to_string(),
+        term: replica.term,
+        leader: replica.leader.map(|id| name_of(id).unwrap_or_else(|| id.to_string())),
+        leader_since_secs: since / 1_000_000_000,
+        quorum: replica.quorum && shared.failed().is_none(),
+        reason: reason(shared, &replica, &members),
+        applied: replica.applied,
+        commit: replica.commit,
+        log_first: replica.log_first,
+        snapshot: replica.snapshot,
+        digest: format!("{digest:016x}"),
+        session: super::session(shared).map(|session| session.to_string()),
+        members: members.iter().map(|member| member_status(shared, &replica, member)).collect(),
+    }
+}
+
+fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> MemberStatus {
+    let is_self = member.id == shared.id;
+    let heard = if is_self { None } else { shared.peers.heard(member.id) };
+    let matched = replica.matched.iter().find(|(id, _)| *id == member.id);
+    MemberStatus {
+        id: member.id.0,
+        name: member.name.clone(),
+        address: member.address.clone(),
+        learner: member.learner,
+        is_self,
+        reachable: is_self || is_reachable(shared, member),
+        heard_secs_ago: heard.map(|heard| heard.as_secs_f64()),
+        behind: matched.map(|(_, index)| replica.log_last.saturating_sub(*index)),
+    }
+}
+
+/// Followers say nothing to each other while all is well, so for them only the leader's view counts;
+/// a standing connection that was used once is the best they know.
+fn is_reachable(shared: &Shared, member: &Member) -> bool {
+    shared.peers.heard(member.id).is_some_and(|heard| heard < shared.config.election_timeout * 2)
+}
+
+/// Why there is no quorum, in a sentence.
+fn reason(shared: &Shared, replica: &ReplicaStatus, members: &[Member]) -> Option<String> {
+    if let Some(why) = shared.failed() {
+        return Some(why.clone());
+    }
+    if replica.quorum {
+        return None;
+    }
+    let voters = || members.iter().filter(|member| !member.learner);
+    let silent: Vec<&str> = voters()
+        .filter(|member| member.id != shared.id && !is_reachable(shared, member))
+        .map(|member| member.name.as_str())
+        .collect();
+    let needed = voters().count() / 2 + 1;
+    Some(match (members.is_empty(), silent.is_empty()) {
+        (true, _) => "the cluster has not been founded yet: too few of its replicas run".into(),
+        (_, true) => "no leader is elected yet".into(),
+        _ => format!(
+            "{} of {} replicas are needed; not heard from: {}",
+            needed,
+            voters().count(),
+            silent.join(", ")
+        ),
+    })
+}
