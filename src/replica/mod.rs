@@ -9,11 +9,30 @@
 //! while let Some(effects) = replica.ready(now)   carry them out, in the order of the fields
 //!     batch = replica.apply(&mut tree, effects.committed)
 //! ```
+//!
+//! What raft-rs is promised in return for its Ready, and where the promise is kept, is in `ready.rs`.
+//! Everything that waits for time is looked at in `tick.rs`; what entries do, in `apply.rs`.
 
+mod apply;
+mod chance;
+mod digest;
 mod effects;
+mod guard;
 mod input;
+mod leadership;
+mod log;
+mod membership;
 mod message;
+mod persistence;
+mod proposals;
+mod reads;
+mod ready;
+mod sessions;
+mod start;
 mod status;
+mod step;
+mod tick;
+mod visibility;
 
 pub use effects::{Answer, Applied, Batch, Effects, Failure, MembersAnswer, Persist, SessionEvent};
 pub use input::{Input, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
@@ -21,53 +40,136 @@ pub use message::PeerMessage;
 pub use status::ReplicaStatus;
 
 use crate::error::Error;
-use crate::tree::Tree;
-use raft::eraftpb::Entry;
+use crate::tree::{Command, Proposal, ReplicaId, SessionId, Stamp, Zxid};
+use raft::RawNode;
+use raft::eraftpb::Message;
+use std::collections::BTreeMap;
 
-pub struct Replica {}
+/// One replica: raft, and what keepfs adds to it. The tree is the driver's, lent for applying.
+pub struct Replica {
+    config: ReplicaConfig,
+    now: Moment,
+    raw: RawNode<log::Window>,
+    leadership: leadership::Leadership,
+    persistence: persistence::Persistence,
+
+    proposals: proposals::Proposals,
+    /// Proposals of other replicas that came since the last Ready.
+    forwarded: Vec<Proposal>,
+    /// The replica's own commands, proposed without a session.
+    own_commands: Vec<Command>,
+    /// The newest stamp given or seen.
+    last_stamp: Stamp,
+    session: sessions::OwnSession,
+    sessions: sessions::SessionTable,
+    reads: reads::Reads,
+    visibility: visibility::Visibility,
+    membership: membership::Membership,
+    digests: digest::Digests,
+
+    /// Where the tree stands.
+    applied: (Zxid, u64),
+    /// Whether [`Replica::restored`] was told of the tree.
+    knows_tree: bool,
+    /// Whether the tree has a cluster id.
+    founded: bool,
+    /// The term in which this leader proposed one.
+    founding_term: u64,
+    /// When each peer was last heard.
+    heard: BTreeMap<ReplicaId, u64>,
+    /// Vote answers that came before the own log was durable.
+    early_votes: Vec<(ReplicaId, Message)>,
+    next_tick: u64,
+    /// The commit index shall be written, even if nothing else takes it along.
+    flush_commit: bool,
+    /// What the next [`Replica::ready`] hands out.
+    outbox: Effects,
+    /// After [`Effects::fatal`] nothing comes out any more.
+    stopped: bool,
+}
 
 impl Replica {
-    /// `Error::Configuration` or `Error::Other` if the settings or what the disk knew make no sense.
+    /// Nothing is sent or proposed before the first step. `Error::Configuration` or `Error::Other`
+    /// if the settings or what the disk knew make no sense.
     pub fn new(
         config: ReplicaConfig,
         recovered: Recovered,
         log: Box<dyn LogReader>,
     ) -> Result<Replica, Error> {
-        let _ = (config, recovered, log);
-        todo!()
-    }
-
-    pub fn step(&mut self, now: Moment, input: Input) {
-        let _ = (now, input);
-        todo!()
-    }
-
-    /// `None`: nothing to do until the next input.
-    pub fn ready(&mut self, now: Moment) -> Option<Effects> {
-        let _ = now;
-        todo!()
-    }
-
-    /// The tree is `tree` now: call it once before the first step, and after [`Effects::restore`].
-    pub fn restored(&mut self, tree: &Tree) {
-        let _ = tree;
-        todo!()
+        let hard_state = recovered.hard_state.clone();
+        let applied = (recovered.snapshot.index, recovered.snapshot.term);
+        let (raw, founding) = start::open(&config, recovered, log)?;
+        let nonce = chance::mix(config.seed, raw.raft.raft_log.last_index());
+        let own = (config.with_session, config.session_timeout, config.seed);
+        Ok(Replica {
+            now: Moment::default(),
+            leadership: leadership::Leadership::none(0),
+            persistence: persistence::Persistence::new(hard_state, founding),
+            proposals: proposals::Proposals::default(),
+            forwarded: Vec::new(),
+            own_commands: Vec::new(),
+            last_stamp: 0,
+            session: sessions::OwnSession::new(own.0, own.1, own.2),
+            sessions: sessions::SessionTable::default(),
+            reads: reads::Reads::new(nonce),
+            visibility: visibility::Visibility::new(&config),
+            membership: membership::Membership::default(),
+            digests: digest::Digests::default(),
+            applied,
+            knows_tree: false,
+            founded: false,
+            founding_term: 0,
+            heard: BTreeMap::new(),
+            early_votes: Vec::new(),
+            next_tick: 0,
+            flush_commit: false,
+            outbox: Effects::default(),
+            stopped: false,
+            config,
+            raw,
+        })
     }
 
     /// Where the tree stands after the last [`Replica::apply`]: the mark of a snapshot taken of it now.
     pub fn applied(&self) -> SnapshotMark {
-        todo!()
+        let mut conf = self.raw.raft.prs().conf().to_conf_state();
+        conf.voters.sort_unstable();
+        conf.learners.sort_unstable();
+        SnapshotMark { index: self.applied.0, term: self.applied.1, conf }
     }
 
-    /// For operators: what this replica believes.
-    pub fn status(&self) -> ReplicaStatus {
-        todo!()
+    /// The session, while it may be believed.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session.id()
     }
 
-    /// Applies committed entries; the answers to this node's own proposals come with the next
-    /// [`Replica::ready`] (or later, when other mounts show the change).
-    pub fn apply(&mut self, tree: &mut Tree, committed: Vec<Entry>) -> Batch {
-        let _ = (tree, committed);
-        todo!()
+    /// Takes note of the time, which never runs backwards here.
+    fn at(&mut self, now: Moment) {
+        if self.now == Moment::default() {
+            self.leadership.since = now.monotonic;
+        }
+        self.now.monotonic = self.now.monotonic.max(now.monotonic);
+        self.now.wall = now.wall;
+    }
+
+    fn send(&mut self, to: ReplicaId, message: PeerMessage) {
+        self.outbox.send.push((to, message));
+    }
+
+    fn answer(&mut self, id: u64, answer: Answer) {
+        self.outbox.answers.push((id, answer));
+    }
+
+    /// This replica must stop; the first reason counts.
+    fn fail(&mut self, why: String) {
+        self.outbox.fatal.get_or_insert(why);
+    }
+
+    /// The members as raft has them, this one excepted, in order.
+    fn peers(&self) -> Vec<ReplicaId> {
+        let ids = self.raw.raft.prs().iter().map(|(id, _)| ReplicaId(*id));
+        let mut peers: Vec<ReplicaId> = ids.filter(|id| *id != self.config.id).collect();
+        peers.sort();
+        peers
     }
 }

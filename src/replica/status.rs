@@ -1,6 +1,8 @@
 //! What a replica believes, for operators.
 
+use super::Replica;
 use crate::tree::{ReplicaId, SessionId};
+use raft::StateRole;
 
 /// What a replica believes, for `.keepfs/status` and metrics. Moments are
 /// [`super::Moment::monotonic`].
@@ -30,4 +32,61 @@ pub struct ReplicaStatus {
     pub heard: Vec<(ReplicaId, u64)>,
     /// Replicas whose mounts replies wait for.
     pub attentive: Vec<ReplicaId>,
+}
+
+impl Replica {
+    /// For operators: what this replica believes.
+    pub fn status(&self) -> ReplicaStatus {
+        let raft = &self.raw.raft;
+        let window = self.raw.store();
+        let others = || raft.prs().iter().filter(|(id, _)| **id != self.config.id.0);
+        let mut matched: Vec<(ReplicaId, u64)> = match self.leadership.here {
+            true => others().map(|(id, progress)| (ReplicaId(*id), progress.matched)).collect(),
+            false => Vec::new(),
+        };
+        matched.sort();
+        ReplicaStatus {
+            role: self.role(),
+            term: raft.term,
+            leader: self.leadership.leader,
+            leader_since: self.leadership.since,
+            quorum: self.has_quorum(),
+            commit: raft.raft_log.committed,
+            applied: self.applied.0,
+            log_first: window.first(),
+            log_last: raft.raft_log.last_index(),
+            snapshot: window.snapshot_index(),
+            session: self.session.id(),
+            waiting: self.proposals.len(),
+            matched,
+            heard: self.heard.iter().map(|(id, at)| (*id, *at)).collect(),
+            attentive: self.visibility.attentive(),
+        }
+    }
+
+    fn role(&self) -> &'static str {
+        match self.raw.raft.state {
+            StateRole::Leader => "leader",
+            StateRole::Candidate => "candidate",
+            StateRole::PreCandidate => "pre-candidate",
+            StateRole::Follower if self.raw.raft.promotable() => "follower",
+            StateRole::Follower => "learner",
+        }
+    }
+
+    fn has_quorum(&self) -> bool {
+        if !self.leadership.here {
+            return self.leadership.leader.is_some();
+        }
+        let voters = self.raw.raft.prs().conf().voters().ids();
+        let (mut active, mut all) = (0, 0);
+        for id in voters.iter() {
+            let heard = self.heard.get(&ReplicaId(id));
+            let limit = self.config.election_timeout;
+            let lately = heard.is_some_and(|at| self.now.monotonic.saturating_sub(*at) <= limit);
+            all += 1;
+            active += usize::from(id == self.config.id.0 || lately);
+        }
+        active >= raft::majority(all)
+    }
 }

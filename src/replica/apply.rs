@@ -1,0 +1,214 @@
+//! What committed entries do: [`Replica::apply`].
+
+use super::visibility;
+use super::{Applied, Batch, Failure, PeerMessage, Replica, SessionEvent};
+use crate::format::entry;
+use crate::tree::{
+    Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
+};
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChangeType, ConfChangeV2, Entry, EntryType};
+use std::collections::BTreeSet;
+
+impl Replica {
+    /// Applies committed entries; the answers to this node's own proposals come with the next
+    /// [`Replica::ready`] (or later, when other mounts show the change). An entry that cannot be
+    /// read stops the replica, with the next Ready.
+    pub fn apply(&mut self, tree: &mut Tree, committed: Vec<Entry>) -> Batch {
+        if !self.knows_tree {
+            self.restored(tree);
+        }
+        let mut applied = Vec::new();
+        for entry in committed {
+            match self.apply_entry(tree, &entry) {
+                Ok(done) => applied.extend(done),
+                Err(why) => {
+                    self.fail(format!("cannot apply entry {}: {why}", entry.index));
+                    break;
+                }
+            }
+        }
+        if self.applied.0 > self.raw.raft.raft_log.applied {
+            self.raw.advance_apply_to(self.applied.0);
+            self.evict();
+            self.observe_leader();
+            self.change_members();
+        }
+        self.found(tree);
+        Batch { last: self.applied.0, applied, reset: false }
+    }
+
+    /// The tree is `tree` now: call it once before the first step, and after
+    /// [`super::Effects::restore`].
+    pub fn restored(&mut self, tree: &Tree) {
+        let now = self.now.monotonic;
+        self.knows_tree = true;
+        self.founded = tree.cluster().is_some();
+        self.sessions.read(tree, now);
+        self.take_members(tree);
+        if tree.zxid() != self.applied.0 {
+            let term = raft::Storage::term(self.raw.store(), tree.zxid());
+            self.applied = (tree.zxid(), term.unwrap_or(0));
+        }
+        self.digests.restored(tree.zxid(), tree.digest());
+        self.visibility.applied(tree.zxid());
+        let answers = self.proposals.look_up(tree);
+        self.outbox.answers.extend(answers);
+        for session in [self.session.id(), self.proposals.session()].into_iter().flatten() {
+            if tree.session(session).is_none() {
+                self.session_ended(session);
+            }
+        }
+    }
+
+    fn apply_entry(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, String> {
+        if entry.index != tree.zxid() + 1 {
+            return Err(format!("the tree stands at {}", tree.zxid()));
+        }
+        let applied = match entry.get_entry_type() {
+            EntryType::EntryNormal if entry.data.is_empty() => {
+                tree.skip(entry.index);
+                None
+            }
+            EntryType::EntryNormal => self.apply_bytes(tree, entry.index, &entry.data)?,
+            EntryType::EntryConfChange => return Err("a membership change of old form".to_owned()),
+            EntryType::EntryConfChangeV2 => self.apply_members(tree, entry)?,
+        };
+        self.applied = (entry.index, entry.term);
+        self.visibility.applied(entry.index);
+        self.digests.applied(entry.index, tree.digest())?;
+        Ok(applied)
+    }
+
+    fn apply_bytes(
+        &mut self,
+        tree: &mut Tree,
+        zxid: Zxid,
+        bytes: &[u8],
+    ) -> Result<Option<Applied>, String> {
+        let (stamp, proposal) = entry::decode(bytes).map_err(|error| error.to_string())?;
+        let outcome = tree.apply(zxid, stamp, &proposal);
+        Ok(self.take_outcome(tree, zxid, stamp, proposal, outcome))
+    }
+
+    /// Raft's configuration and the list in the tree change in one entry.
+    fn apply_members(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, String> {
+        let mut change = ConfChangeV2::default();
+        change.merge_from_bytes(&entry.data).map_err(|error| error.to_string())?;
+        let was_member = self.raw.raft.prs().get(self.config.id.0).is_some();
+        self.raw.apply_conf_change(&change).map_err(|error| error.to_string())?;
+        for single in change.get_changes() {
+            if single.get_change_type() == ConfChangeType::RemoveNode {
+                self.removed(ReplicaId(single.node_id), was_member);
+            }
+        }
+        if entry.context.is_empty() {
+            tree.skip(entry.index);
+            return Ok(None);
+        }
+        self.apply_bytes(tree, entry.index, &entry.context)
+    }
+
+    fn removed(&mut self, id: ReplicaId, was_member: bool) {
+        self.heard.remove(&id);
+        if id == self.config.id && was_member {
+            self.fail("it was removed from the cluster".to_owned());
+        } else if self.leadership.here {
+            self.send(id, PeerMessage::Removed);
+        }
+    }
+
+    /// Draws from an outcome all that concerns this replica.
+    fn take_outcome(
+        &mut self,
+        tree: &Tree,
+        zxid: Zxid,
+        stamp: Stamp,
+        proposal: Proposal,
+        outcome: Outcome,
+    ) -> Option<Applied> {
+        self.last_stamp = self.last_stamp.max(stamp);
+        let Outcome { reply, changes } = outcome;
+        let shows = visibility::shows(&changes);
+        let own = self.proposals.session() == Some(proposal.session);
+        if own && let Some(id) = self.proposals.applied(proposal.sequence) {
+            match reply.clone().map_err(Failure::Refused) {
+                Ok(reply) if shows => self.visibility.hold(zxid, id, Ok(reply), self.now.monotonic),
+                answer => self.answer(id, answer),
+            }
+        } else if shows && let Some(origin) = self.sessions.replica(proposal.session) {
+            self.visibility.await_shown(zxid, origin);
+        }
+        for change in &changes {
+            self.take_change(tree, change);
+        }
+        self.notice_opening(&proposal.command, &reply);
+        let origin = proposal.session;
+        (!changes.is_empty()).then_some(Applied { zxid, stamp, origin, changes })
+    }
+
+    fn take_change(&mut self, tree: &Tree, change: &Change) {
+        match change {
+            Change::SessionOpened { session } => {
+                if let Some(view) = tree.session(*session) {
+                    self.sessions.opened(&view, self.now.monotonic);
+                }
+            }
+            Change::SessionEnded { session } => {
+                self.sessions.ended(*session);
+                self.session_ended(*session);
+            }
+            Change::Members => self.take_members(tree),
+            _ => {}
+        }
+    }
+
+    fn take_members(&mut self, tree: &Tree) {
+        self.membership.set(tree.members());
+        let ids: BTreeSet<ReplicaId> = tree.members().iter().map(|member| member.id).collect();
+        self.visibility.keep_only(&ids);
+    }
+
+    /// A session is over, by the log's word.
+    fn session_ended(&mut self, session: SessionId) {
+        if self.session.ended(session) {
+            self.session_lost(session);
+        }
+        if self.proposals.session() == Some(session) {
+            self.drop_pending();
+        }
+    }
+
+    fn drop_pending(&mut self) {
+        for id in self.proposals.session_ended() {
+            self.answer(id, Err(Failure::SessionLost));
+        }
+    }
+
+    /// The session this node asked for is open; one before it is over.
+    fn notice_opening(&mut self, command: &Command, reply: &Result<Reply, crate::tree::Refusal>) {
+        if let Command::OpenSession { replica, nonce, .. } = command
+            && *replica == self.config.id
+            && let Ok(Reply::Session { session }) = reply
+            && self.session.opened(*session, *nonce)
+        {
+            self.drop_pending();
+            self.outbox.events.push(SessionEvent::Opened(*session));
+        }
+    }
+
+    /// The first leader of a cluster names it, once the log before its term is applied.
+    fn found(&mut self, tree: &Tree) {
+        self.founded = tree.cluster().is_some();
+        if self.founded || !self.leadership.here || self.founding_term == self.leadership.term {
+            return;
+        }
+        if let Some((cluster, members, limits)) = &self.config.found
+            && self.raw.raft.apply_to_current_term()
+        {
+            let (cluster, members, limits) = (*cluster, members.clone(), *limits);
+            self.own_commands.push(Command::Found { cluster, members, limits });
+            self.founding_term = self.leadership.term;
+        }
+    }
+}

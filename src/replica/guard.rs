@@ -1,0 +1,115 @@
+//! What raft-rs may be given. It panics on messages that a correct peer never sends; a wrong or
+//! hostile one must not stop this replica, and an own disk that lost entries must stop it with a
+//! sentence.
+
+use super::log::Window;
+use crate::tree::ReplicaId;
+use raft::eraftpb::{ConfState, Message, MessageType};
+use raft::{RawNode, StateRole};
+
+/// Beyond any term or index a cluster can reach; keeps additions from overflowing.
+const NUMBER_MAX: u64 = 1 << 60;
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Step,
+    /// Not now: a vote that would make this replica leader before its own log is durable.
+    Later,
+    Ignore(&'static str),
+    /// Not the peer but this replica is wrong.
+    Fatal(String),
+}
+
+pub(super) fn judge(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -> Verdict {
+    if message.from != from.0 || message.to != raw.raft.id {
+        return Verdict::Ignore("its sender or receiver is another replica");
+    }
+    let numbers = [message.term, message.index, message.commit, message.reject_hint];
+    if numbers.iter().any(|number| *number > NUMBER_MAX) {
+        return Verdict::Ignore("a term or index is beyond all bounds");
+    }
+    match message.get_msg_type() {
+        MessageType::MsgAppend => judge_append(message),
+        MessageType::MsgHeartbeat => judge_heartbeat(raw, message),
+        MessageType::MsgAppendResponse if message.index > raw.raft.raft_log.last_index() => {
+            Verdict::Ignore("it acknowledges entries that are not in the log")
+        }
+        MessageType::MsgReadIndex if message.entries.len() != 1 => {
+            Verdict::Ignore("a read without a context")
+        }
+        MessageType::MsgRequestVoteResponse if leads_too_early(raw) => Verdict::Later,
+        MessageType::MsgTimeoutNow
+            if message.from != raw.raft.leader_id || raw.raft.prs().is_singleton() =>
+        {
+            Verdict::Ignore("only the leader hands its office over")
+        }
+        MessageType::MsgPropose | MessageType::MsgTransferLeader => {
+            Verdict::Ignore("not for peers to send")
+        }
+        MessageType::MsgSnapshot => Verdict::Ignore("its bytes have not arrived"),
+        _ => Verdict::Step,
+    }
+}
+
+/// The same for a `MsgSnapshot` whose bytes have arrived.
+pub(super) fn judge_snapshot(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -> Verdict {
+    let metadata = message.get_snapshot().get_metadata();
+    if message.get_msg_type() != MessageType::MsgSnapshot
+        || message.from != from.0
+        || message.to != raw.raft.id
+        || metadata.index == 0
+        || message.term.max(metadata.index).max(metadata.term) > NUMBER_MAX
+        || !whole(metadata.get_conf_state())
+    {
+        return Verdict::Ignore("not a snapshot for this replica");
+    }
+    Verdict::Step
+}
+
+/// Whether a configuration has voters, each replica once, and is not joint: raft restores no other.
+fn whole(conf: &ConfState) -> bool {
+    let mut ids: Vec<u64> = conf.voters.iter().chain(&conf.learners).copied().collect();
+    ids.sort_unstable();
+    let distinct = ids.windows(2).all(|pair| pair[0] != pair[1]);
+    let joint = !conf.voters_outgoing.is_empty() || !conf.learners_next.is_empty();
+    !conf.voters.is_empty() && distinct && !joint && !ids.contains(&0)
+}
+
+fn judge_append(message: &Message) -> Verdict {
+    let mut index = message.index;
+    let mut term = message.log_term;
+    for entry in message.get_entries() {
+        if entry.index != index + 1 || entry.term < term || entry.term > message.term {
+            return Verdict::Ignore("its entries do not follow each other");
+        }
+        (index, term) = (entry.index, entry.term);
+    }
+    Verdict::Step
+}
+
+fn judge_heartbeat(raw: &RawNode<Window>, message: &Message) -> Verdict {
+    let last = raw.raft.raft_log.last_index();
+    if message.term >= raw.raft.term && message.commit > last {
+        return Verdict::Fatal(format!(
+            "the leader ({}) was told that entry {} is durable here, but the log ends at {last}: this \
+             replica's disk lost what it had acknowledged; remove it from the cluster and join it again",
+            message.from, message.commit
+        ));
+    }
+    Verdict::Step
+}
+
+/// raft-rs requires of a new leader that its log is durable. The vote request left after that, but
+/// its answer may overtake the disk's report.
+fn leads_too_early(raw: &RawNode<Window>) -> bool {
+    let log = &raw.raft.raft_log;
+    raw.raft.state == StateRole::Candidate && log.persisted < log.last_index()
+}
+
+/// The only voter elects itself in the tick, so it must not tick towards that before its log is durable.
+pub(super) fn may_tick(raw: &RawNode<Window>) -> bool {
+    let log = &raw.raft.raft_log;
+    raw.raft.state == StateRole::Leader
+        || !raw.raft.prs().is_singleton()
+        || log.persisted == log.last_index()
+}

@@ -1,0 +1,347 @@
+//! The end of the log, in memory, as raft-rs reads it: [`raft::Storage`].
+//!
+//! Entries enter when raft hands them out, before they are durable, and leave from the front once
+//! they are durable and applied and the window is full; older ones are read from the disk. Terms of
+//! the whole log stay in memory as runs, so that only entries ever cost a read.
+
+use super::{LogReader, Recovered, SnapshotMark};
+use crate::error::Error;
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+
+/// Bytes of entries the window keeps for followers a little behind; more only while not yet applied.
+const WINDOW_BYTES: usize = 8 << 20;
+/// Entries the window keeps.
+const WINDOW_ENTRIES: usize = 32_768;
+/// What a snapshot leaves of the log, for followers that lag: bytes.
+const TAIL_BYTES: usize = 4 << 20;
+/// What a snapshot leaves of the log: entries.
+const TAIL_ENTRIES: u64 = 8_192;
+
+pub(super) struct Window {
+    reader: Box<dyn LogReader>,
+    /// What the disk knew at start; raft asks once.
+    initial: (HardState, ConfState),
+    /// Where each term begins, in order. The first run begins at the base: the entry before the
+    /// first one readable, whose term is kept to match logs.
+    terms: VecDeque<(u64, u64)>,
+    last: u64,
+    /// The entries up to `last`, without gaps.
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Read ahead of [`raft::RawNode::ready`], which could not bear a failing disk.
+    fetched: Vec<Entry>,
+    snapshot: SnapshotMark,
+    /// A read that failed inside raft, where only "not there" can be said.
+    failure: RefCell<Option<io::Error>>,
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + size_of::<Entry>()
+}
+
+impl Window {
+    pub(super) fn recover(
+        recovered: Recovered,
+        reader: Box<dyn LogReader>,
+    ) -> Result<Window, Error> {
+        let Recovered { mut hard_state, snapshot, first, last, tail } = recovered;
+        let base = base_of(&snapshot, first, last)?;
+        let last = last.max(snapshot.index);
+        // A snapshot holds only what was committed; the hard state may be older than it.
+        hard_state.commit = hard_state.commit.max(snapshot.index);
+        if hard_state.commit > last {
+            return Err(Error::Other(format!(
+                "the log ends at {last}, but {} was committed: the disk lost entries",
+                hard_state.commit
+            )));
+        }
+        let mut window = Window {
+            reader,
+            initial: (hard_state, snapshot.conf.clone()),
+            terms: VecDeque::new(),
+            last,
+            entries: VecDeque::new(),
+            bytes: 0,
+            fetched: Vec::new(),
+            snapshot,
+            failure: RefCell::new(None),
+        };
+        window.take_tail(tail, base);
+        window.terms = window.recover_terms(base)?;
+        Ok(window)
+    }
+
+    /// Keeps the part of the tail that ends at `last` without a gap, after the base.
+    fn take_tail(&mut self, tail: Vec<Entry>, base: u64) {
+        for entry in tail.into_iter().rev() {
+            if entry.index == self.start() - 1 && entry.index > base {
+                self.bytes += size(&entry);
+                self.entries.push_front(entry);
+            }
+        }
+    }
+
+    /// Finds where terms begin by bisection: they never fall along a log.
+    fn recover_terms(&self, base: u64) -> Result<VecDeque<(u64, u64)>, Error> {
+        let mut runs = VecDeque::from([(base, self.read_term(base)?)]);
+        let end = self.read_term(self.last)?;
+        while let Some(&(from, term)) = runs.back()
+            && term < end
+        {
+            let (mut low, mut high) = (from, self.last);
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if self.read_term(middle)? == term { low = middle } else { high = middle }
+            }
+            runs.push_back((high, self.read_term(high)?));
+        }
+        Ok(runs)
+    }
+
+    fn read_term(&self, index: u64) -> Result<u64, Error> {
+        if index == self.snapshot.index {
+            return Ok(self.snapshot.term);
+        }
+        if let Some(entry) = self.held(index) {
+            return Ok(entry.term);
+        }
+        let read = self.reader.entries(index, index + 1, 0);
+        let found = read.map(|entries| entries.first().map(|entry| entry.term));
+        match found {
+            Ok(Some(term)) => Ok(term),
+            Ok(None) => Err(Error::Other(format!("the log does not hold its entry {index}"))),
+            Err(error) => Err(Error::Other(format!("cannot read log entry {index}: {error}"))),
+        }
+    }
+
+    /// Index of the first entry in memory; `last + 1` if there is none.
+    fn start(&self) -> u64 {
+        self.last + 1 - self.entries.len() as u64
+    }
+
+    fn held(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(index.checked_sub(self.start())? as usize)
+    }
+
+    /// The entry before the first readable one.
+    fn base(&self) -> u64 {
+        self.terms[0].0
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.base() + 1
+    }
+
+    pub(super) fn snapshot_index(&self) -> u64 {
+        self.snapshot.index
+    }
+
+    /// The term of an entry, if the log reaches that far.
+    fn term_of(&self, index: u64) -> Option<u64> {
+        if index < self.base() || index > self.last {
+            return None;
+        }
+        let run = self.terms.partition_point(|&(from, _)| from <= index);
+        Some(self.terms[run - 1].1)
+    }
+
+    /// Adds entries; those they conflict with go. They follow the log without a gap.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        self.truncate(first.index);
+        for entry in entries {
+            self.last = entry.index;
+            if self.terms.back().is_none_or(|&(_, term)| term != entry.term) {
+                self.terms.push_back((entry.index, entry.term));
+            }
+            self.bytes += size(entry);
+            self.entries.push_back(entry.clone());
+        }
+    }
+
+    /// Removes the entries from `index` on.
+    fn truncate(&mut self, index: u64) {
+        let start = self.start();
+        while self.last >= index {
+            if let Some(entry) = self.entries.pop_back() {
+                self.bytes -= size(&entry);
+            }
+            self.last -= 1;
+        }
+        debug_assert!(self.entries.is_empty() || self.start() == start);
+        while self.terms.back().is_some_and(|&(from, _)| from >= index) {
+            self.terms.pop_back();
+        }
+    }
+
+    /// The log starts anew after a snapshot that came from the leader.
+    pub(super) fn restart_at(&mut self, mark: SnapshotMark) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.last = mark.index;
+        self.terms = VecDeque::from([(mark.index, mark.term)]);
+        self.snapshot = mark;
+    }
+
+    /// Makes room: entries up to `done` are durable and applied.
+    pub(super) fn evict(&mut self, done: u64) {
+        while (self.bytes > WINDOW_BYTES || self.entries.len() > WINDOW_ENTRIES)
+            && self.entries.front().is_some_and(|entry| entry.index <= done)
+        {
+            let entry = self.entries.pop_front().expect("there is a first entry");
+            self.bytes -= size(&entry);
+        }
+    }
+
+    /// A snapshot at `mark` is durable. Drops the log before it but for a tail for followers that
+    /// lag, and nothing from `keep` on; tells the new base, if there is one.
+    pub(super) fn compact(&mut self, mark: SnapshotMark, keep: u64) -> Option<u64> {
+        if mark.index <= self.snapshot.index || mark.index > self.last {
+            return None;
+        }
+        let (mut to, mut bytes) = (mark.index, 0);
+        while to > self.base() && mark.index - to < TAIL_ENTRIES {
+            let Some(entry) = self.held(to) else { break };
+            bytes += size(entry);
+            if bytes > TAIL_BYTES {
+                break;
+            }
+            to -= 1;
+        }
+        self.snapshot = mark;
+        let to = to.min(keep);
+        (to > self.base()).then(|| {
+            self.drop_before(to);
+            to
+        })
+    }
+
+    /// Makes the entry at `index` the base.
+    fn drop_before(&mut self, index: u64) {
+        let term = self.term_of(index).expect("the new base is in the log");
+        while self.terms.get(1).is_some_and(|&(from, _)| from <= index) {
+            self.terms.pop_front();
+        }
+        self.terms[0] = (index, term);
+        while self.entries.front().is_some_and(|entry| entry.index <= index) {
+            let entry = self.entries.pop_front().expect("there is a first entry");
+            self.bytes -= size(&entry);
+        }
+    }
+
+    /// Reads what raft is about to hand out for applying, where it is no longer in memory.
+    pub(super) fn fetch(&mut self, low: u64, high: u64, max_bytes: u64) -> io::Result<()> {
+        self.fetched.clear();
+        if low < self.start() && low < high {
+            let high = high.min(self.start());
+            self.fetched = self.reader.entries(low, high, max_bytes)?;
+            if self.fetched.first().is_none_or(|entry| entry.index != low) {
+                let text = format!("the log does not hold its entry {low}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// A failed read since the last call.
+    pub(super) fn take_failure(&self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
+    /// Entries `low..high` that have left the memory, as far as they go.
+    fn read_old(&self, low: u64, high: u64, max_bytes: u64) -> raft::Result<Vec<Entry>> {
+        if let Some(first) = self.fetched.first()
+            && first.index <= low
+            && low < first.index + self.fetched.len() as u64
+        {
+            let skipped = (low - first.index) as usize;
+            let wanted = (high - low) as usize;
+            return Ok(self.fetched[skipped..].iter().take(wanted).cloned().collect());
+        }
+        self.reader.entries(low, high, max_bytes).map_err(|error| {
+            self.failure.replace(Some(error));
+            raft::Error::Store(StorageError::Compacted)
+        })
+    }
+}
+
+/// The entry before the first readable one. Its term must be known: it is the snapshot's, or that of
+/// the first entry on disk.
+fn base_of(snapshot: &SnapshotMark, first: u64, last: u64) -> Result<u64, Error> {
+    if last < first || last <= snapshot.index || first == snapshot.index + 1 {
+        return Ok(snapshot.index);
+    }
+    if first > snapshot.index {
+        return Err(Error::Other(format!(
+            "the log begins at {first}, but the newest snapshot is at {}: entries are missing",
+            snapshot.index
+        )));
+    }
+    Ok(first)
+}
+
+impl Storage for Window {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        let (hard_state, conf) = self.initial.clone();
+        Ok(RaftState::new(hard_state, conf))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low < self.first() {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        if high > self.last + 1 {
+            return Err(raft::Error::Store(StorageError::Unavailable));
+        }
+        let max = max_size.into().unwrap_or(u64::MAX);
+        let start = self.start();
+        if low < start {
+            return self.read_old(low, high.min(start), max);
+        }
+        let mut bytes = 0;
+        let wanted = self.entries.range((low - start) as usize..(high - start) as usize);
+        let taken = wanted.enumerate().take_while(|(number, entry)| {
+            bytes += size(entry) as u64;
+            *number == 0 || bytes <= max
+        });
+        Ok(taken.map(|(_, entry)| entry.clone()).collect())
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.term_of(index).ok_or(raft::Error::Store(if index < self.base() {
+            StorageError::Compacted
+        } else {
+            StorageError::Unavailable
+        }))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last)
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        if self.snapshot.index == 0 || self.snapshot.index < request_index {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = self.snapshot.index;
+        metadata.term = self.snapshot.term;
+        metadata.set_conf_state(self.snapshot.conf.clone());
+        Ok(snapshot)
+    }
+}

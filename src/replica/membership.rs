@@ -1,0 +1,239 @@
+//! Requests to join and to leave, carried out by the leader one at a time.
+//!
+//! A host joins as a learner and gets a vote once its log has caught up. The list in the tree
+//! changes in the entry that changes raft's configuration. What is decided here is a function of the
+//! list as applied: a request is looked at again until the list satisfies it.
+
+use super::MembersAnswer;
+use crate::limits::REPLICAS_MAX;
+use crate::tree::{Member, ReplicaId};
+use raft::eraftpb::ConfChangeType;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Wish {
+    Join { name: String, address: String },
+    Leave { member: ReplicaId },
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Asker {
+    Here { id: u64 },
+    Peer { replica: ReplicaId, id: u64 },
+}
+
+struct Request {
+    asker: Asker,
+    wish: Wish,
+    since: u64,
+    /// When to hand it to the leader (again).
+    retry_at: u64,
+}
+
+/// A change for raft, with the list that goes with it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Step {
+    pub id: ReplicaId,
+    pub how: ConfChangeType,
+    pub members: Vec<Member>,
+}
+
+/// What the leader does about a wish.
+#[derive(Debug, PartialEq)]
+pub(super) enum Decision {
+    Answer(MembersAnswer),
+    Propose(Step),
+    /// Hand the office over first: a leader does not remove itself.
+    StepDown,
+}
+
+#[derive(Default)]
+pub(super) struct Membership {
+    /// The list, as applied.
+    members: Vec<Member>,
+    requests: Vec<Request>,
+}
+
+impl Membership {
+    pub(super) fn set(&mut self, members: &[Member]) {
+        self.members = members.to_vec();
+    }
+
+    pub(super) fn request(&mut self, asker: Asker, wish: Wish, now: u64) {
+        if !self.requests.iter().any(|request| request.asker == asker) {
+            self.requests.push(Request { asker, wish, since: now, retry_at: 0 });
+        }
+    }
+
+    /// Another leader, or none. Requests of peers are theirs to repeat.
+    pub(super) fn leader_changed(&mut self) {
+        self.requests.retain(|request| matches!(request.asker, Asker::Here { .. }));
+        self.requests.iter_mut().for_each(|request| request.retry_at = 0);
+    }
+
+    /// The own requests to hand to the leader now.
+    pub(super) fn to_forward(&mut self, now: u64, again_in: u64) -> Vec<(u64, Wish)> {
+        let mut due = Vec::new();
+        for request in &mut self.requests {
+            if let Asker::Here { id } = request.asker
+                && now >= request.retry_at
+            {
+                request.retry_at = now + again_in;
+                due.push((id, request.wish.clone()));
+            }
+        }
+        due
+    }
+
+    /// The leader answered an own request.
+    pub(super) fn answered(&mut self, id: u64) -> bool {
+        let before = self.requests.len();
+        self.requests.retain(|request| request.asker != Asker::Here { id });
+        self.requests.len() < before
+    }
+
+    pub(super) fn expire(&mut self, now: u64, limit: u64) -> Vec<Asker> {
+        let late = |request: &mut Request| now.saturating_sub(request.since) >= limit;
+        self.requests.extract_if(.., late).map(|request| request.asker).collect()
+    }
+
+    /// On the leader: answers what is settled, and tells the next step towards the rest.
+    /// `matched` is how far a replica's log is known to match; `new_id` the next free id.
+    pub(super) fn settle(
+        &mut self,
+        here: ReplicaId,
+        new_id: ReplicaId,
+        matched: impl Fn(ReplicaId) -> u64,
+    ) -> (Vec<(Asker, MembersAnswer)>, Option<Decision>) {
+        let (mut answers, mut next) = (Vec::new(), None);
+        let members = &self.members;
+        self.requests.retain(|request| {
+            let decision = match &request.wish {
+                Wish::Join { name, address } => join(members, name, address, new_id, &matched),
+                Wish::Leave { member } => leave(members, *member, here),
+            };
+            match decision {
+                Decision::Answer(answer) => {
+                    answers.push((request.asker, answer));
+                    false
+                }
+                step => {
+                    next.get_or_insert(step);
+                    true
+                }
+            }
+        });
+        (answers, next)
+    }
+
+    /// On the leader: gives a vote to a learner that `has_caught_up`.
+    pub(super) fn promote(&self, has_caught_up: impl Fn(ReplicaId) -> bool) -> Option<Step> {
+        let ready = |member: &&Member| member.learner && has_caught_up(member.id);
+        let id = self.members.iter().find(ready)?.id;
+        let mut members = self.members.clone();
+        members.iter_mut().filter(|member| member.id == id).for_each(|m| m.learner = false);
+        Some(Step { id, how: ConfChangeType::AddNode, members })
+    }
+}
+
+fn join(
+    members: &[Member],
+    name: &str,
+    address: &str,
+    new_id: ReplicaId,
+    matched: impl Fn(ReplicaId) -> u64,
+) -> Decision {
+    if let Some(known) = members.iter().find(|member| member.name == name) {
+        // The answer to an earlier request may be lost; a replica that has begun to follow would
+        // come back without the log it has acknowledged.
+        if known.address == address && known.learner && matched(known.id) == 0 {
+            return Decision::Answer(Ok(members.to_vec()));
+        }
+        let text = "is a member already; if its data is lost, remove it first, then join again";
+        return Decision::Answer(Err(format!("{name} {text}")));
+    }
+    if let Some(known) = members.iter().find(|member| member.address == address) {
+        return Decision::Answer(Err(format!("{address} is the address of {}", known.name)));
+    }
+    if members.len() >= REPLICAS_MAX {
+        return Decision::Answer(Err(format!("a cluster has at most {REPLICAS_MAX} replicas")));
+    }
+    let mut members = members.to_vec();
+    let (name, address) = (name.to_owned(), address.to_owned());
+    members.push(Member { id: new_id, name, address, learner: true });
+    Decision::Propose(Step { id: new_id, how: ConfChangeType::AddLearnerNode, members })
+}
+
+fn leave(members: &[Member], id: ReplicaId, here: ReplicaId) -> Decision {
+    let Some(known) = members.iter().find(|member| member.id == id) else {
+        return Decision::Answer(Ok(members.to_vec()));
+    };
+    let voters = members.iter().filter(|member| !member.learner).count();
+    if !known.learner && voters == 1 {
+        return Decision::Answer(Err("the last replica with a vote cannot leave".to_owned()));
+    }
+    if id == here {
+        return Decision::StepDown;
+    }
+    let members = members.iter().filter(|member| member.id != id).cloned().collect();
+    Decision::Propose(Step { id, how: ConfChangeType::RemoveNode, members })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, learner: bool) -> Member {
+        let (name, address) = (format!("n{id}"), format!("h{id}:1"));
+        Member { id: ReplicaId(id), name, address, learner }
+    }
+
+    fn wish(name: &str, address: &str) -> Wish {
+        Wish::Join { name: name.to_owned(), address: address.to_owned() }
+    }
+
+    fn settle(membership: &mut Membership, wish: Wish, matched: u64) -> Result<String, Decision> {
+        membership.requests.clear();
+        membership.request(Asker::Here { id: 1 }, wish, 0);
+        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50), |_| matched);
+        match (answers.into_iter().next(), next) {
+            (Some((_, Ok(members))), None) => Ok(format!("{} members", members.len())),
+            (Some((_, Err(text))), None) => Ok(text),
+            (None, Some(decision)) => Err(decision),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_replica_that_has_followed_cannot_join_again_under_its_name() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false), member(2, true)]);
+        assert_eq!(settle(&mut membership, wish("n2", "h2:1"), 0), Ok("2 members".to_owned()));
+        let refused = settle(&mut membership, wish("n2", "h2:1"), 7).unwrap();
+        assert!(refused.contains("remove it first"), "{refused}");
+        let refused = settle(&mut membership, wish("n1", "h1:1"), 0).unwrap();
+        assert!(refused.contains("remove it first"), "{refused}");
+    }
+
+    #[test]
+    fn a_new_host_joins_as_a_learner() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false)]);
+        let Err(Decision::Propose(step)) = settle(&mut membership, wish("new", "h:2"), 0) else {
+            panic!("it may join");
+        };
+        assert_eq!((step.id, step.how), (ReplicaId(50), ConfChangeType::AddLearnerNode));
+        assert!(step.members[1].learner);
+    }
+
+    #[test]
+    fn neither_the_last_voter_nor_the_leader_is_removed() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false), member(2, true)]);
+        let refused = settle(&mut membership, Wish::Leave { member: ReplicaId(1) }, 0);
+        assert!(refused.unwrap().contains("cannot leave"));
+        membership.set(&[member(1, false), member(2, false)]);
+        let decided = settle(&mut membership, Wish::Leave { member: ReplicaId(1) }, 0);
+        assert_eq!(decided, Err(Decision::StepDown));
+    }
+}

@@ -1,0 +1,161 @@
+//! This node's changes, from the asking to their entry in the log.
+//!
+//! A change waits in the queue until there are a session and a leader. Then it gets its sequence and
+//! is handed over, again whenever the leader changes and after a second, until its entry is applied
+//! here. The tree drops the repeats.
+
+use super::{Answer, Failure};
+use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
+use crate::tree::{Command, Proposal, SessionId, Tree};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How long an unanswered hand-over waits before it is repeated, nanoseconds.
+pub(super) const RETRY_AFTER: u64 = 1_000_000_000;
+
+#[derive(Default)]
+pub(super) struct Proposals {
+    queue: VecDeque<Queued>,
+    /// By sequence.
+    pending: BTreeMap<u64, Pending>,
+    last_sequence: u64,
+    /// Whose sequences these are.
+    session: Option<SessionId>,
+}
+
+struct Queued {
+    id: u64,
+    since: u64,
+    command: Command,
+}
+
+struct Pending {
+    id: u64,
+    since: u64,
+    proposal: Proposal,
+    handed: Handed,
+}
+
+/// The last hand-over.
+#[derive(Clone, Copy)]
+struct Handed {
+    /// 0: none yet.
+    term: u64,
+    /// When to repeat it within its term; never, if it is in this replica's own log.
+    retry_at: u64,
+}
+
+impl Proposals {
+    pub(super) fn submit(&mut self, id: u64, command: Command, now: u64) {
+        self.queue.push_back(Queued { id, since: now, command });
+    }
+
+    /// The session that proposed, while it may still have unanswered proposals in the log.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len() + self.pending.len()
+    }
+
+    /// Gives the queue its sequences, as far as the session may have unanswered ones.
+    pub(super) fn sequence(&mut self, session: SessionId) {
+        self.session = Some(session);
+        while self.pending.len() < PROPOSALS_IN_FLIGHT_MAX
+            && let Some(Queued { id, since, command }) = self.queue.pop_front()
+        {
+            self.last_sequence += 1;
+            let sequence = self.last_sequence;
+            let proposal = Proposal { session, sequence, acknowledged: 0, command };
+            let handed = Handed { term: 0, retry_at: 0 };
+            self.pending.insert(sequence, Pending { id, since, proposal, handed });
+        }
+    }
+
+    /// Shows `give` every proposal that is due to be handed to the leader of `term`.
+    pub(super) fn hand_over(
+        &mut self,
+        term: u64,
+        now: u64,
+        leads: bool,
+        mut give: impl FnMut(&Proposal),
+    ) {
+        let Some(acknowledged) = self.pending.keys().next().copied() else { return };
+        for pending in self.pending.values_mut() {
+            if pending.handed.term == term && now < pending.handed.retry_at {
+                continue;
+            }
+            pending.proposal.acknowledged = acknowledged;
+            let retry_at = if leads { u64::MAX } else { now + RETRY_AFTER };
+            pending.handed = Handed { term, retry_at };
+            give(&pending.proposal);
+        }
+    }
+
+    /// raft did not take what was handed to it: try again in a while. What it took before may come
+    /// twice; the tree drops the repeat.
+    pub(super) fn dropped(&mut self, now: u64) {
+        for pending in self.pending.values_mut() {
+            if pending.handed.retry_at == u64::MAX {
+                pending.handed.retry_at = now + RETRY_AFTER;
+            }
+        }
+    }
+
+    /// The entry of a proposal of this session is applied: who asked for it.
+    pub(super) fn applied(&mut self, sequence: u64) -> Option<u64> {
+        self.pending.remove(&sequence).map(|pending| pending.id)
+    }
+
+    /// The callers whose proposals a snapshot jumped over, with the tree's remembered answers.
+    pub(super) fn look_up(&mut self, tree: &Tree) -> Vec<(u64, Answer)> {
+        let mut answers = Vec::new();
+        let Some(session) = self.session else { return answers };
+        self.pending.retain(|sequence, pending| match tree.answer(session, *sequence) {
+            None => true,
+            Some(answer) => {
+                answers.push((pending.id, answer.map_err(Failure::Refused)));
+                false
+            }
+        });
+        answers
+    }
+
+    /// What was asked for in a session that is over or cannot be believed any more, and had not been
+    /// handed over.
+    pub(super) fn drop_queue(&mut self) -> Vec<u64> {
+        self.queue.drain(..).map(|queued| queued.id).collect()
+    }
+
+    /// The session ended in the log: what it proposed and was not applied never will be.
+    pub(super) fn session_ended(&mut self) -> Vec<u64> {
+        (self.last_sequence, self.session) = (0, None);
+        std::mem::take(&mut self.pending).into_values().map(|pending| pending.id).collect()
+    }
+
+    /// What has waited too long. `leader_known`: whether there is someone to wait for.
+    pub(super) fn expire(
+        &mut self,
+        now: u64,
+        op_timeout: u64,
+        leader_known: bool,
+    ) -> Vec<(u64, Failure)> {
+        let mut failed = Vec::new();
+        while self.queue.front().is_some_and(|first| now >= first.since + op_timeout) {
+            let queued = self.queue.pop_front().expect("there is a first");
+            failed.push((queued.id, Failure::NoQuorum));
+        }
+        self.pending.retain(|_, pending| {
+            let waited = now.saturating_sub(pending.since);
+            let failure = match waited >= op_timeout {
+                false => return true,
+                true if pending.handed.term == 0 || !leader_known => Failure::NoQuorum,
+                true if waited >= 2 * op_timeout => Failure::Unknown,
+                true => return true,
+            };
+            failed.push((pending.id, failure));
+            false
+        });
+        failed
+    }
+}

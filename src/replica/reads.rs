@@ -1,0 +1,124 @@
+//! Questions that need the leader's word: barriers, and keep-alives on the leader itself.
+//!
+//! All that wait when a Ready is made share one read index round. Raft forgets a round when the
+//! leader changes or a message is lost, and says nothing; so a round that stays unanswered is asked
+//! again, under another context.
+
+use crate::tree::{ReplicaId, SessionId, Zxid};
+use std::collections::VecDeque;
+
+/// Rounds on their way at once; further questions wait for the next.
+const ROUNDS_MAX: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Question {
+    /// For a caller of this node, since then.
+    Barrier { id: u64, since: u64 },
+    /// For the holder of a session.
+    KeepAlive { from: ReplicaId, session: SessionId, sent: u64 },
+}
+
+pub(super) struct Reads {
+    waiting: Vec<Question>,
+    rounds: VecDeque<Round>,
+    /// Confirmed at an index that has to be applied first.
+    confirmed: VecDeque<(Zxid, Vec<Question>)>,
+    /// Sets contexts of this start apart from those of earlier starts of this replica.
+    nonce: u64,
+    counter: u64,
+}
+
+struct Round {
+    context: u64,
+    asked_at: u64,
+    questions: Vec<Question>,
+}
+
+impl Reads {
+    pub(super) fn new(nonce: u64) -> Reads {
+        Reads {
+            waiting: Vec::new(),
+            rounds: VecDeque::new(),
+            confirmed: VecDeque::new(),
+            nonce,
+            counter: 0,
+        }
+    }
+
+    pub(super) fn ask(&mut self, question: Question) {
+        self.waiting.push(question);
+    }
+
+    /// Begins a round for all that wait: the context to give to raft.
+    pub(super) fn begin(&mut self, id: ReplicaId, now: u64) -> Option<Vec<u8>> {
+        if self.waiting.is_empty() || self.rounds.len() >= ROUNDS_MAX {
+            return None;
+        }
+        self.counter += 1;
+        let questions = std::mem::take(&mut self.waiting);
+        self.rounds.push_back(Round { context: self.counter, asked_at: now, questions });
+        let parts = [id.0, self.nonce, self.counter];
+        Some(parts.iter().flat_map(|part| part.to_le_bytes()).collect())
+    }
+
+    /// A quorum confirmed the round of this context at `index`.
+    pub(super) fn confirm(&mut self, context: &[u8], index: Zxid) {
+        let Some(counter) = context.last_chunk::<8>().map(|last| u64::from_le_bytes(*last)) else {
+            return;
+        };
+        if let Some(place) = self.rounds.iter().position(|round| round.context == counter)
+            && let Some(round) = self.rounds.remove(place)
+        {
+            self.confirmed.push_back((index, round.questions));
+        }
+    }
+
+    /// Asks rounds again that are older than `patience`; all of them after a leader change.
+    pub(super) fn retry(&mut self, now: u64, patience: u64) {
+        let mut kept = VecDeque::new();
+        for round in self.rounds.drain(..) {
+            if now.saturating_sub(round.asked_at) < patience {
+                kept.push_back(round);
+            } else {
+                self.waiting.extend(round.questions);
+            }
+        }
+        self.rounds = kept;
+    }
+
+    /// Keep-alives are only this leader's to answer while it leads.
+    pub(super) fn forget_keep_alives(&mut self) {
+        let barrier = |question: &Question| matches!(question, Question::Barrier { .. });
+        self.waiting.retain(barrier);
+        self.rounds.iter_mut().for_each(|round| round.questions.retain(barrier));
+        self.confirmed.iter_mut().for_each(|(_, questions)| questions.retain(barrier));
+    }
+
+    /// The questions that are answered now that `applied` is applied.
+    pub(super) fn answered(&mut self, applied: Zxid) -> Vec<Question> {
+        let mut answered = Vec::new();
+        self.confirmed.retain_mut(|(index, questions)| {
+            if *index <= applied {
+                answered.append(questions);
+            }
+            *index > applied
+        });
+        answered
+    }
+
+    /// Barriers that wait for longer than `limit`.
+    pub(super) fn expire(&mut self, now: u64, limit: u64) -> Vec<u64> {
+        let mut expired = Vec::new();
+        let mut keep = |question: &Question| match *question {
+            Question::Barrier { id, since } if now.saturating_sub(since) >= limit => {
+                expired.push(id);
+                false
+            }
+            _ => true,
+        };
+        self.waiting.retain(&mut keep);
+        self.rounds.iter_mut().for_each(|round| round.questions.retain(&mut keep));
+        self.confirmed.iter_mut().for_each(|(_, questions)| questions.retain(&mut keep));
+        expired
+    }
+}

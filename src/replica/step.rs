@@ -1,0 +1,214 @@
+//! One input at a time: [`Replica::step`].
+
+use super::guard::{self, Verdict};
+use super::membership::{Asker, Wish};
+use super::reads::Question;
+use super::{Failure, Input, Moment, PeerMessage, Replica, SnapshotMark};
+use crate::tree::{Command, ReplicaId};
+use protobuf::Message as _;
+use raft::eraftpb::{Message, MessageType};
+use raft::{ProgressState, SnapshotStatus};
+
+impl Replica {
+    /// Takes note of what happened. What is to be done about it comes with [`Replica::ready`].
+    pub fn step(&mut self, now: Moment, input: Input) {
+        self.at(now);
+        if self.stopped {
+            return;
+        }
+        let now = self.now.monotonic;
+        match input {
+            Input::Tick => self.tick(),
+            Input::Received { from, message } => self.receive(from, message),
+            Input::Submit { id, command } => self.submit(id, command),
+            Input::Barrier { id } => self.reads.ask(Question::Barrier { id, since: now }),
+            Input::Persisted { number } => self.persisted(number),
+            Input::Visible { zxid } => self.visibility.shown_here(zxid),
+            Input::Mounted { mounted } => self.visibility.set_mounted(mounted),
+            Input::SnapshotTaken { mark } => self.snapshot_taken(mark),
+            Input::SnapshotArrived { from, message } => self.snapshot_arrived(from, &message),
+            Input::SnapshotSent { to, ok } => {
+                let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+                self.raw.report_snapshot(to.0, status);
+            }
+            Input::Unreachable { peer } => self.raw.report_unreachable(peer.0),
+            Input::AddMember { id, name, address } => {
+                self.membership.request(Asker::Here { id }, Wish::Join { name, address }, now)
+            }
+            Input::RemoveMember { id, member } => {
+                self.membership.request(Asker::Here { id }, Wish::Leave { member }, now)
+            }
+        }
+        self.observe_leader();
+    }
+
+    fn submit(&mut self, id: u64, command: Command) {
+        let now = self.now.monotonic;
+        if self.leadership.missing_for(now, self.config.op_timeout) {
+            return self.answer(id, Err(Failure::NoQuorum));
+        }
+        if command == Command::CloseSession {
+            self.session.close();
+        }
+        self.proposals.submit(id, command, now);
+    }
+
+    fn receive(&mut self, from: ReplicaId, message: PeerMessage) {
+        let now = self.now.monotonic;
+        self.heard.insert(from, now);
+        match message {
+            PeerMessage::Raft(bytes) => self.receive_raft(from, &bytes),
+            // Not to be had without its bytes: the driver keeps it until they are here.
+            PeerMessage::Snapshot { .. } => {}
+            PeerMessage::Forward(proposals) if self.leadership.here => {
+                self.forwarded.extend(proposals)
+            }
+            // The sender tries again when it knows the leader.
+            PeerMessage::Forward(_) => {}
+            PeerMessage::KeepAlive { session, sent } => self.keep_alive(from, session, sent),
+            PeerMessage::KeepAliveAck { session, sent } => {
+                self.session.acknowledged(session, sent, now)
+            }
+            PeerMessage::Visible { zxid } => self.visibility.shown_there(from, zxid),
+            PeerMessage::Digest { zxid, digest } => {
+                if self.leadership.leader == Some(from)
+                    && let Err(why) = self.digests.announced(zxid, digest)
+                {
+                    self.fail(why);
+                }
+            }
+            PeerMessage::Join { id, name, address } => {
+                self.requested(from, id, Wish::Join { name, address })
+            }
+            PeerMessage::Leave { id, member } => self.requested(from, id, Wish::Leave { member }),
+            PeerMessage::MemberAnswer { id, result } => {
+                if self.membership.answered(id) {
+                    self.outbox.members.push((id, result));
+                }
+            }
+            PeerMessage::Removed => self.fail("it was removed from the cluster".to_owned()),
+        }
+    }
+
+    fn requested(&mut self, from: ReplicaId, id: u64, wish: Wish) {
+        if self.leadership.here {
+            self.membership.request(Asker::Peer { replica: from, id }, wish, self.now.monotonic);
+        }
+    }
+
+    /// A session's holder says that it lives. It is answered once a quorum has confirmed, after
+    /// this, that this replica leads.
+    pub(super) fn keep_alive(
+        &mut self,
+        from: ReplicaId,
+        session: crate::tree::SessionId,
+        sent: u64,
+    ) {
+        if self.leadership.here && self.sessions.heard(session, self.now.monotonic) {
+            self.reads.ask(Question::KeepAlive { from, session, sent });
+        }
+    }
+
+    fn receive_raft(&mut self, from: ReplicaId, bytes: &[u8]) {
+        let message = match Message::parse_from_bytes(bytes) {
+            Ok(message) => message,
+            Err(error) => return ::log::warn!("ignored a message of replica {from}: {error}"),
+        };
+        if self.tell_if_removed(from, &message) {
+            return;
+        }
+        self.step_if_fit(from, message);
+    }
+
+    fn step_if_fit(&mut self, from: ReplicaId, message: Message) {
+        match guard::judge(&self.raw, from, &message) {
+            Verdict::Step => self.step_raft(message),
+            Verdict::Later => self.early_votes.push((from, message)),
+            Verdict::Ignore(why) => ::log::warn!("ignored a message of replica {from}: {why}"),
+            Verdict::Fatal(why) => self.fail(why),
+        }
+    }
+
+    fn step_raft(&mut self, message: Message) {
+        if let Err(error) = self.raw.step(message) {
+            ::log::debug!("raft did not take a message: {error}");
+        }
+    }
+
+    /// A replica that does not know that it was removed asks for votes for ever. A leader that has
+    /// applied everything before its term knows every member; only one of a later term could know more.
+    fn tell_if_removed(&mut self, from: ReplicaId, message: &Message) -> bool {
+        let raft = &self.raw.raft;
+        let removed = message.get_msg_type() == MessageType::MsgRequestPreVote
+            && self.leadership.here
+            && message.term <= raft.term + 1
+            && raft.apply_to_current_term()
+            && raft.prs().get(from.0).is_none();
+        if removed {
+            self.send(from, PeerMessage::Removed);
+        }
+        removed
+    }
+
+    fn persisted(&mut self, number: u64) {
+        let Some(number) = self.persistence.persisted(number) else { return };
+        self.raw.on_persist_ready(number);
+        if let Some(index) = self.persistence.take_restored()
+            && index > self.raw.raft.raft_log.applied
+        {
+            self.raw.advance_apply_to(index);
+        }
+        self.evict();
+        for (from, message) in std::mem::take(&mut self.early_votes) {
+            self.step_if_fit(from, message);
+        }
+    }
+
+    /// Lets go of entries in memory that are durable and applied.
+    pub(super) fn evict(&mut self) {
+        let log = &self.raw.raft.raft_log;
+        let done = log.persisted.min(log.applied);
+        self.raw.mut_store().evict(done);
+    }
+
+    /// The log before `mark` may go, but for a tail, and for what a follower needs that is being sent
+    /// an older snapshot.
+    fn snapshot_taken(&mut self, mark: SnapshotMark) {
+        let receiving = self.raw.raft.prs().iter().filter_map(|(_, progress)| {
+            let receives = progress.state == ProgressState::Snapshot && progress.recent_active;
+            (receives && self.leadership.here).then_some(progress.pending_snapshot)
+        });
+        let keep = receiving.min().unwrap_or(u64::MAX);
+        if let Some(index) = self.raw.mut_store().compact(mark, keep) {
+            self.persistence.compact(index);
+        }
+    }
+
+    fn snapshot_arrived(&mut self, from: ReplicaId, bytes: &[u8]) {
+        let Ok(message) = Message::parse_from_bytes(bytes) else {
+            return ::log::warn!("ignored a snapshot of replica {from}: damaged");
+        };
+        match guard::judge_snapshot(&self.raw, from, &message) {
+            Verdict::Step => self.step_raft(message),
+            _ => ::log::warn!("ignored a snapshot of replica {from}: not for this replica"),
+        }
+    }
+
+    /// Notices another leader, and asks it again what the last one has not answered.
+    pub(super) fn observe_leader(&mut self) {
+        let now = self.now.monotonic;
+        let led = self.leadership.here;
+        if !self.leadership.observe(&self.raw, now) {
+            return;
+        }
+        self.reads.retry(now, 0);
+        self.session.leader_changed();
+        self.membership.leader_changed();
+        if self.leadership.here {
+            self.sessions.elected(now);
+        } else if led {
+            self.reads.forget_keep_alives();
+            self.forwarded.clear();
+        }
+    }
+}

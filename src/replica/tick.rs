@@ -1,0 +1,193 @@
+//! Everything that waits for time: [`super::Input::Tick`].
+
+use super::membership::{Asker, Decision, Step, Wish};
+use super::proposals::RETRY_AFTER;
+use super::sessions::Need;
+use super::{Failure, MembersAnswer, PeerMessage, Replica, SessionEvent, chance, guard, start};
+use crate::format::entry;
+use crate::tree::{Command, Proposal, ReplicaId, SessionId};
+
+/// A learner this close to the log's end gets its vote.
+const CAUGHT_UP: u64 = 64;
+/// Heartbeats after which a read index round counts as lost.
+const READ_PATIENCE: u64 = 3;
+
+impl Replica {
+    pub(super) fn tick(&mut self) {
+        self.tick_raft();
+        self.observe_leader();
+        self.tend_session();
+        self.announce_visible();
+        self.expire();
+        let patience = READ_PATIENCE * self.config.heartbeat;
+        self.reads.retry(self.now.monotonic, patience);
+        if self.leadership.here {
+            self.expire_sessions();
+            self.announce_digest();
+            self.change_members();
+        } else if let Some(leader) = self.leadership.leader {
+            self.forward_wishes(leader);
+        }
+    }
+
+    /// One raft tick a heartbeat; after a pause, time that nobody lived through is not made up for.
+    fn tick_raft(&mut self) {
+        let now = self.now.monotonic;
+        if now < self.next_tick || !guard::may_tick(&self.raw) {
+            return;
+        }
+        let late = now - self.next_tick >= self.config.heartbeat;
+        self.next_tick = if late { now } else { self.next_tick } + self.config.heartbeat;
+        self.flush_commit = true;
+        let raft = &mut self.raw.raft;
+        let only_voter = raft.promotable() && raft.prs().is_singleton();
+        if only_voter && self.leadership.leader.is_none() {
+            // Nobody else can lead: no need to wait for an election timeout.
+            if let Err(error) = self.raw.campaign() {
+                ::log::debug!("cannot campaign: {error}");
+            }
+            return;
+        }
+        let base = start::election_base(&self.config);
+        let ticks = chance::election_ticks(self.config.seed, raft.term, base);
+        raft.set_randomized_election_timeout(ticks);
+        self.raw.tick();
+    }
+
+    fn tend_session(&mut self) {
+        let now = self.now.monotonic;
+        let leader = self.leadership.leader;
+        while let Some(need) = self.session.need(now, leader.is_some()) {
+            match (need, leader) {
+                (Need::Open { nonce }, _) => self.own_commands.push(Command::OpenSession {
+                    host: self.config.name.as_bytes().into(),
+                    replica: self.config.id,
+                    nonce,
+                    timeout_ms: (self.config.session_timeout / 1_000_000) as u32,
+                }),
+                (Need::KeepAlive(session), Some(leader)) if leader == self.config.id => {
+                    self.keep_alive(leader, session, now)
+                }
+                (Need::KeepAlive(session), Some(leader)) => {
+                    self.send(leader, PeerMessage::KeepAlive { session, sent: now })
+                }
+                (Need::KeepAlive(_), None) => {}
+                (Need::Lost(session), _) => self.session_lost(session),
+            }
+        }
+    }
+
+    /// The session cannot be believed any more. What it has in the log may still be applied.
+    pub(super) fn session_lost(&mut self, session: SessionId) {
+        self.outbox.events.push(SessionEvent::Lost(session));
+        for id in self.proposals.drop_queue() {
+            self.answer(id, Err(Failure::SessionLost));
+        }
+    }
+
+    fn announce_visible(&mut self) {
+        let zxid = self.visibility.shown();
+        if self.visibility.announces(self.now.monotonic, self.config.heartbeat) {
+            for peer in self.peers() {
+                self.send(peer, PeerMessage::Visible { zxid });
+            }
+        }
+    }
+
+    /// Answers what has waited too long.
+    fn expire(&mut self) {
+        let (now, limit) = (self.now.monotonic, self.config.op_timeout);
+        let leader_known = self.leadership.leader.is_some();
+        for (id, failure) in self.proposals.expire(now, limit, leader_known) {
+            self.answer(id, Err(failure));
+        }
+        for id in self.reads.expire(now, limit) {
+            self.answer(id, Err(Failure::NoQuorum));
+        }
+        for asker in self.membership.expire(now, 2 * limit) {
+            self.answer_members(asker, Err("no leader carried it out in time".to_owned()));
+        }
+    }
+
+    fn expire_sessions(&mut self) {
+        let sessions = self.sessions.silent(self.now.monotonic);
+        if !sessions.is_empty() {
+            self.own_commands.push(Command::ExpireSessions { sessions });
+        }
+    }
+
+    fn announce_digest(&mut self) {
+        if let Some((zxid, digest)) = self.digests.announcement(self.now.monotonic) {
+            for peer in self.peers() {
+                self.send(peer, PeerMessage::Digest { zxid, digest });
+            }
+        }
+    }
+
+    fn forward_wishes(&mut self, leader: ReplicaId) {
+        for (id, wish) in self.membership.to_forward(self.now.monotonic, RETRY_AFTER) {
+            let message = match wish {
+                Wish::Join { name, address } => PeerMessage::Join { id, name, address },
+                Wish::Leave { member } => PeerMessage::Leave { id, member },
+            };
+            self.send(leader, message);
+        }
+    }
+
+    fn answer_members(&mut self, asker: Asker, result: MembersAnswer) {
+        match asker {
+            Asker::Here { id } => self.outbox.members.push((id, result)),
+            Asker::Peer { replica, id } => {
+                self.send(replica, PeerMessage::MemberAnswer { id, result })
+            }
+        }
+    }
+
+    /// On the leader: one membership change at a time, on top of everything before its term.
+    pub(super) fn change_members(&mut self) {
+        if !self.leadership.here || !self.founded || !self.raw.raft.apply_to_current_term() {
+            return;
+        }
+        let raft = &self.raw.raft;
+        let matched = |id: ReplicaId| raft.prs().get(id.0).map_or(0, |progress| progress.matched);
+        // The index of its own entry: never given twice, even if a change is lost.
+        let new_id = ReplicaId(raft.raft_log.last_index() + 1);
+        let (answers, next) = self.membership.settle(self.config.id, new_id, matched);
+        let last = raft.raft_log.last_index();
+        let promoted =
+            self.membership.promote(|id| matched(id) > 0 && matched(id) + CAUGHT_UP >= last);
+        let busy = raft.has_pending_conf();
+        for (asker, answer) in answers {
+            self.answer_members(asker, answer);
+        }
+        match next.or(promoted.map(Decision::Propose)) {
+            Some(Decision::Propose(step)) if !busy => self.propose_members(step),
+            Some(Decision::StepDown) => self.hand_office_over(),
+            _ => {}
+        }
+    }
+
+    fn propose_members(&mut self, step: Step) {
+        let command = Command::SetMembers { members: step.members };
+        let proposal = Proposal { session: SessionId::NONE, sequence: 0, acknowledged: 0, command };
+        let context = entry::encode(self.next_stamp(), &proposal);
+        let change = start::change_one(step.id, step.how);
+        if let Err(error) = self.raw.propose_conf_change(context, change) {
+            ::log::debug!("raft did not take a membership change: {error}");
+        }
+    }
+
+    /// To the voter whose log is furthest.
+    fn hand_office_over(&mut self) {
+        let raft = &self.raw.raft;
+        let voters = raft.prs().iter().filter(|(id, _)| {
+            **id != self.config.id.0 && raft.prs().conf().voters().contains(**id)
+        });
+        let best = voters.map(|(id, progress)| (progress.matched, *id)).max();
+        if let Some((_, id)) = best
+            && raft.lead_transferee.is_none()
+        {
+            self.raw.transfer_leader(id);
+        }
+    }
+}
