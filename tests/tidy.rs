@@ -1,0 +1,284 @@
+//! Holds the architecture and the house rules: who may import whom, what pure modules must not call,
+//! how long files and functions get, that nothing is left unfinished, and that every numbered
+//! promise of docs/semantics.md is quoted by a test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each top-level module of src/, and those it may import. `lib` and `main` import what they like.
+const WALLS: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("limits", &[]),
+    ("tree", &["format", "limits"]),
+    ("format", &["error", "limits", "tree"]),
+    ("replica", &["format", "limits", "tree"]),
+    ("mailbox", &[]),
+    ("disk", &["error", "format", "limits", "replica", "tree"]),
+    ("peers", &["error", "format", "limits", "mailbox", "replica", "tree"]),
+    ("node", &["disk", "error", "format", "limits", "mailbox", "peers", "replica", "tree"]),
+    ("mount", &["error", "limits", "node", "tree"]),
+    ("backup", &["error", "limits", "node", "peers", "tree"]),
+    ("config", &["error", "limits", "node", "tree"]),
+    ("sim", &["error", "format", "limits", "replica", "tree"]),
+    ("cli", &["backup", "config", "error", "limits", "mount", "node"]),
+];
+
+/// Modules whose behaviour depends on their arguments alone.
+const PURE: &[&str] = &["tree", "replica", "format"];
+
+/// What reads the world, or chance: one seed must replay one history.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "std::process",
+    "Instant::now",
+    "SystemTime::now",
+    "thread_rng",
+    "rand::",
+    "HashMap",
+    "HashSet",
+    "RandomState",
+];
+
+/// The only files that implement a FUSE filesystem.
+const FILESYSTEMS: &[&str] = &["src/mount/adapter.rs", "src/cli/bench/null_fs.rs"];
+
+const FILE_LINES: usize = 400;
+const FUNCTION_LINES: usize = 70;
+const COLUMNS: usize = 100;
+
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// `src/tree/apply.rs` as `src/tree/apply.rs`, whatever the working directory.
+    fn name(&self) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        self.path.strip_prefix(root).unwrap_or(&self.path).display().to_string()
+    }
+
+    /// The top-level module: `tree` of src/tree/apply.rs, `config` of src/config.rs.
+    fn module(&self) -> String {
+        let name = self.name();
+        let inside = name.strip_prefix("src/").unwrap_or(&name);
+        inside.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned()
+    }
+}
+
+/// All Rust sources below `directory` of the package.
+fn sources(directory: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)];
+    while let Some(next) = waiting.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source { path, text });
+            }
+        }
+    }
+    found
+}
+
+fn all_sources() -> Vec<Source> {
+    ["src", "tests", "examples", "benches"].into_iter().flat_map(sources).collect()
+}
+
+fn report(problems: Vec<String>) {
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+/// The code of a line, without a trailing comment.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+/// The modules of this crate a line names: `tree` and `limits` in `use crate::{limits, tree::Tree};`.
+fn named_modules(line: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for after in code(line).split("crate::").skip(1) {
+        let list = match after.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap_or_default().split(',').collect(),
+            None => vec![after],
+        };
+        for item in list {
+            let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+            let module = item.trim().split(word).next().unwrap_or_default();
+            if !module.is_empty() {
+                modules.push(module.to_owned());
+            }
+        }
+    }
+    modules
+}
+
+#[test]
+fn no_module_looks_upward() {
+    let mut problems = Vec::new();
+    for source in sources("src") {
+        let module = source.module();
+        if ["lib", "main"].contains(&module.as_str()) {
+            continue;
+        }
+        let Some((_, allowed)) = WALLS.iter().find(|(known, _)| *known == module) else {
+            problems.push(format!("{}: module {module} has no place in WALLS", source.name()));
+            continue;
+        };
+        for (number, line) in source.text.lines().enumerate() {
+            for named in named_modules(line) {
+                let known = WALLS.iter().any(|(module, _)| *module == named);
+                if known && named != module && !allowed.contains(&named.as_str()) {
+                    let place = format!("{}:{}", source.name(), number + 1);
+                    problems.push(format!("{place}: {module} must not import {named}"));
+                }
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn imports_are_seen_in_every_form() {
+    assert_eq!(named_modules("use crate::tree::Tree;"), ["tree"]);
+    assert_eq!(named_modules("use crate::{limits, tree::Tree};"), ["limits", "tree"]);
+    assert_eq!(named_modules("    f(crate::node::x(), crate::disk::y());"), ["node", "disk"]);
+    assert!(named_modules("// crate::node is above").is_empty());
+}
+
+#[test]
+fn pure_modules_do_not_touch_the_world() {
+    let mut problems = Vec::new();
+    for source in sources("src").iter().filter(|s| PURE.contains(&s.module().as_str())) {
+        // What a module's own tests do is their affair.
+        let shipped = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in shipped.lines().enumerate() {
+            for word in IMPURE.iter().filter(|word| code(line).contains(**word)) {
+                problems.push(format!("{}:{}: {word}", source.name(), number + 1));
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn only_the_adapter_is_a_filesystem() {
+    let implements = |s: &Source| s.text.lines().any(|line| code(line).contains("Filesystem for "));
+    let sources = sources("src");
+    let found = sources.iter().filter(|source| implements(source)).map(Source::name);
+    report(found.filter(|name| !FILESYSTEMS.contains(&name.as_str())).collect());
+}
+
+#[test]
+fn files_and_functions_are_short_and_narrow() {
+    let mut problems = Vec::new();
+    for source in all_sources() {
+        let name = source.name();
+        let lines: Vec<&str> = source.text.lines().collect();
+        if lines.len() > FILE_LINES {
+            problems.push(format!("{name}: {} lines, at most {FILE_LINES}", lines.len()));
+        }
+        for (number, line) in lines.iter().enumerate() {
+            // A string that cannot be broken is left as it is.
+            if line.chars().count() > COLUMNS && !line.contains('"') {
+                problems.push(format!("{name}:{}: over {COLUMNS} columns", number + 1));
+            }
+            let length = function_length(&lines[number..]);
+            if length > FUNCTION_LINES {
+                let place = format!("{name}:{}", number + 1);
+                problems.push(format!("{place}: {length} lines, at most {FUNCTION_LINES}"));
+            }
+        }
+    }
+    report(problems);
+}
+
+/// The length of the function that starts at the first line; 0 if none does.
+fn function_length(lines: &[&str]) -> usize {
+    let first = lines[0];
+    let indent = &first[..first.len() - first.trim_start().len()];
+    let mut words = first.trim_start().split(' ');
+    let starts = words.by_ref().take(5).any(|word| word == "fn");
+    if !starts || first.contains("//") || first.trim_end().ends_with([';', '}']) {
+        return 0;
+    }
+    let end = format!("{indent}}}");
+    let ends = |line: &&str| **line == end || line.trim_end().ends_with(';') && !line.contains('{');
+    let declared = lines.iter().take_while(|line| !line.trim_end().ends_with('{')).count();
+    match lines[..declared.min(lines.len())].iter().any(ends) {
+        true => 0,
+        false => lines.iter().position(|line| *line == end).map_or(0, |last| last + 1),
+    }
+}
+
+#[test]
+fn function_lengths_are_measured() {
+    let text = ["    pub fn f(", "        a: u8,", "    ) {", "        g();", "    }", "}"];
+    assert_eq!(function_length(&text), 5);
+    assert_eq!(function_length(&["fn declared(&self);", "}"]), 0);
+    assert_eq!(function_length(&["fn one() {}"]), 0);
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let unfinished = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX", "for now"];
+    let mut problems = Vec::new();
+    for source in all_sources().iter().filter(|source| source.name() != "tests/tidy.rs") {
+        for (number, line) in source.text.lines().enumerate() {
+            for word in unfinished.iter().filter(|word| line.contains(**word)) {
+                problems.push(format!("{}:{}: {word}", source.name(), number + 1));
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let silent = |source: &Source| !source.text.starts_with("//!");
+    let sources = all_sources();
+    report(sources.iter().filter(|source| silent(source)).map(Source::name).collect());
+}
+
+#[test]
+fn every_promise_is_quoted_by_a_test() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/semantics.md");
+    let promises = promises(&fs::read_to_string(docs).expect("docs/semantics.md"));
+    assert!(promises.len() >= 10, "docs/semantics.md numbers its promises: {promises:?}");
+    let mut tests: String = sources("tests").into_iter().map(|source| source.text).collect();
+    for source in sources("src") {
+        tests.extend(source.text.split("#[cfg(test)]").skip(1));
+    }
+    let quoted = |id: &String| {
+        tests.match_indices(id.as_str()).any(|(at, _)| {
+            let word = |c: char| c.is_ascii_alphanumeric();
+            !tests[..at].ends_with(word) && !tests[at + id.len()..].starts_with(word)
+        })
+    };
+    let missing = promises.into_iter().filter(|id| !quoted(id));
+    report(missing.map(|id| format!("no test quotes promise {id}")).collect());
+}
+
+/// The ids in bold at the start of a line or a list item: `**F3**` or `- **L12.** ...`.
+fn promises(text: &str) -> Vec<String> {
+    let id = |line: &str| {
+        let bold = line.trim_start().trim_start_matches("- ").strip_prefix("**")?;
+        let id: String = bold.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let letters = id.chars().take_while(char::is_ascii_uppercase).count();
+        let numbered = letters > 0 && letters < id.len();
+        (numbered && id[letters..].chars().all(|c| c.is_ascii_digit())).then_some(id)
+    };
+    text.lines().filter_map(id).collect()
+}
+
+#[test]
+fn promises_are_found() {
+    let text = "**F1** a\n- **L12.** b\n**bold** c\n  **W3**: d\nsee **F9**\n";
+    assert_eq!(promises(text), ["F1", "L12", "W3"]);
+}
