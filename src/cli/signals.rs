@@ -13,7 +13,12 @@ pub fn stop_requests() -> Result<Receiver<i32>, Error> {
     let (tell, told) = bounded(4);
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || signals.forever().for_each(|signal| drop(tell.try_send(signal))))
+        .spawn(move || {
+            for signal in signals.forever() {
+                // A full queue means that enough requests are waiting.
+                let _ = tell.try_send(signal);
+            }
+        })
         .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
     Ok(told)
 }

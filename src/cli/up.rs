@@ -52,7 +52,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         Some(listen) => listen,
         None => address::remembered(&data.join("port"))?,
     };
-    if config.join.is_empty() && config.bootstrap.is_empty() {
+    let founded = data.join("identity").exists();
+    if !founded && config.join.is_empty() && config.bootstrap.is_empty() {
         config.bootstrap = vec![format!("{}={listen}", config.name())];
     }
     config.data = Some(data.clone());

@@ -30,7 +30,10 @@ impl Child {
         let errors = log.try_clone().map_err(Error::file("open", &path))?;
         let mut command = Command::new(program);
         command.arg("serve").args(["--name", replica.name]).arg("--data").arg(&replica.data);
-        command.args(["--listen", &replica.address, "--bootstrap", founders]);
+        command.args(["--listen", &replica.address]);
+        if !replica.is_founded() {
+            command.args(["--bootstrap", founders]);
+        }
         command.arg("--mount").arg(&replica.mount);
         let line = shell_line(&command);
         // A group of its own: Ctrl-C is for the playground, which then stops its replicas.

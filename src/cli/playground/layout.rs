@@ -1,4 +1,4 @@
-//! Where a playground keeps what: mounts in DIR/{a,b,...}; data, `log`, `pid` and `port` of each
+//! Where a playground keeps what: mounts in DIR/{a,b,...}; data, `keepfs.log`, `pid` and `port` of each
 //! replica in DIR/.replicas/{a,b,...}.
 
 use super::Args;
@@ -91,7 +91,12 @@ impl Replica {
     }
 
     pub fn log(&self) -> PathBuf {
-        self.data.join("log")
+        self.data.join("keepfs.log")
+    }
+
+    /// Whether its data directory already knows its cluster.
+    pub fn is_founded(&self) -> bool {
+        self.data.join("identity").exists()
     }
 
     /// Takes away the mount of a daemon that has died; refuses one that lives.

@@ -124,7 +124,9 @@ fn watch(layout: &Layout, children: &mut [Child], stop: &Receiver<i32>) -> Resul
         }
         if children.iter().all(Child::is_reported) {
             let data = layout.data.display();
-            return Err(Error::Other(format!("every replica has ended; their logs: {data}/*/log")));
+            return Err(Error::Other(format!(
+                "every replica has ended; their logs: {data}/*/keepfs.log"
+            )));
         }
     }
 }

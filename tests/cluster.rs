@@ -1,0 +1,155 @@
+//! Three real processes, each with its own mount: killed, paused, started again.
+
+mod support;
+
+use std::time::{Duration, Instant};
+use support::cluster::{Cluster, OP_TIMEOUT};
+use support::{can_mount, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_one_mount_writes_the_others_read_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    for round in 0..20 {
+        let script = format!("echo v{round} > $a/f; cat $b/f $c/f");
+        assert_eq!(cluster.sh(&script), format!("v{round}\nv{round}"));
+        let script = format!("echo w{round} > $c/f; cat $a/f $b/f");
+        assert_eq!(cluster.sh(&script), format!("w{round}\nw{round}"));
+    }
+}
+
+#[test]
+fn a_killed_replica_is_named_and_the_others_go_on() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    cluster.sh("echo before > $a/f");
+    // The leader: the harder of the two cases.
+    let dead = cluster.leader(0);
+    cluster.replicas[dead].kill();
+    let (one, two) = ((dead + 1) % 3, (dead + 2) % 3);
+    let (one_name, two_name) = (cluster.replicas[one].name, cluster.replicas[two].name);
+    let script = format!("echo after > ${one_name}/f; cat ${two_name}/f");
+    let ran = cluster.try_sh(&script, SOON);
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "after"), "{ran:?}");
+
+    let name = cluster.replicas[dead].name;
+    eventually("the status names who is missing", SOON, || {
+        let status = cluster.replicas[one].status().unwrap();
+        let members = status["members"].as_array().unwrap();
+        let gone = members.iter().filter(|member| member["reachable"] == false);
+        gone.map(|member| member["name"].as_str().unwrap()).eq([name])
+    });
+    assert!(cluster.sh(&format!("cat ${one_name}/.keepfs/status")).contains(name));
+
+    cluster.run(&[dead]);
+    cluster.replicas[dead].wait_ready();
+    assert_eq!(
+        cluster.sh(&format!("cat ${name}/f; echo again > ${name}/f; cat ${one_name}/f")),
+        "after\nagain"
+    );
+}
+
+#[test]
+fn without_a_quorum_reads_answer_and_writes_fail_with_erofs() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    cluster.sh("echo kept > $a/f; mkdir $a/d");
+    cluster.replicas[1].kill();
+    cluster.replicas[2].kill();
+
+    let ran = cluster.try_sh("echo lost > $a/f", OP_TIMEOUT * 4);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("Read-only file system"), "{ran:?}");
+    assert!(ran.took > OP_TIMEOUT / 2, "a change of leader would have been waited out: {ran:?}");
+
+    for quick in ["cat $a/f", "ls -l $a", "df $a", "stat $a/d", "cat $a/.keepfs/status"] {
+        let ran = cluster.try_sh(quick, Duration::from_secs(5));
+        assert_eq!(ran.code, Some(0), "{quick}: {ran:?}");
+        assert!(ran.took < Duration::from_secs(2), "{quick}: {ran:?}");
+    }
+    let status = cluster.replicas[0].status().unwrap();
+    assert_eq!(status["quorum"], false);
+    assert!(status["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{status}");
+
+    cluster.run(&[1, 2]);
+    eventually("changes are possible again, by themselves", Duration::from_secs(30), || {
+        cluster.try_sh("echo new > $a/f", OP_TIMEOUT * 4).code == Some(0)
+    });
+    cluster.wait_ready();
+    assert_eq!(cluster.sh("cat $b/f $c/f"), "new\nnew");
+}
+
+#[test]
+fn a_paused_leader_is_replaced_and_catches_up() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    cluster.sh("echo 0 > $a/counter");
+    let paused = cluster.leader(0);
+    let other = (paused + 1) % 3;
+    let (paused_name, other_name) = (cluster.replicas[paused].name, cluster.replicas[other].name);
+    cluster.replicas[paused].signal(libc::SIGSTOP);
+    let ran = cluster.try_sh(&format!("echo 1 > ${other_name}/counter"), SOON);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    cluster.replicas[paused].signal(libc::SIGCONT);
+    eventually("the paused replica shows the change", SOON, || {
+        cluster.try_sh(&format!("cat ${paused_name}/counter"), SOON).out.trim() == "1"
+    });
+    eventually("the paused replica takes changes", SOON, || {
+        cluster.try_sh(&format!("echo 2 > ${paused_name}/counter"), SOON).code == Some(0)
+    });
+    assert_eq!(cluster.sh(&format!("cat ${other_name}/counter")), "2");
+}
+
+#[test]
+fn a_lock_passes_between_mounts_and_from_a_dead_host() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    cluster.sh("touch $a/lck");
+    let first = cluster.background("flock $a/lck sleep 1000");
+    eventually("the lock is taken", SOON, || {
+        cluster.try_sh("flock -n $b/lck true", SOON).code == Some(1)
+    });
+    let mut second = cluster.background("flock $b/lck true");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(second.is_running(), "the second waits");
+    drop(first);
+    eventually("the second has got it", SOON, || !second.is_running());
+
+    let _holder = cluster.background("flock $c/lck sleep 1000");
+    eventually("c holds it", SOON, || cluster.try_sh("flock -n $b/lck true", SOON).code == Some(1));
+    cluster.replicas[2].kill();
+    let start = Instant::now();
+    let ran = cluster.try_sh("flock $b/lck true", Duration::from_secs(30));
+    assert_eq!(ran.code, Some(0), "the lock of a dead host is freed: {ran:?}");
+    assert!(
+        start.elapsed() > Duration::from_millis(500),
+        "not before its session could have ended"
+    );
+}
+
+#[test]
+fn sigterm_unmounts_and_ends_with_zero() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    cluster.sh("echo kept > $a/f");
+    assert_eq!(cluster.replicas[0].stop(), Some(0));
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!table.contains(&cluster.replicas[0].mount.display().to_string()));
+    cluster.run(&[0]);
+    cluster.wait_ready();
+    assert_eq!(cluster.sh("cat $a/f"), "kept");
+}
