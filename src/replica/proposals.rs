@@ -58,10 +58,11 @@ impl Proposals {
         self.queue.len() + self.pending.len()
     }
 
-    /// Gives the queue its sequences, as far as the session may have unanswered ones.
+    /// Gives the queue its sequences, as far as the tree remembers a session's answers: from the
+    /// oldest unanswered one on.
     pub(super) fn sequence(&mut self, session: SessionId) {
         self.session = Some(session);
-        while self.pending.len() < PROPOSALS_IN_FLIGHT_MAX
+        while self.has_room()
             && let Some(Queued { id, since, command }) = self.queue.pop_front()
         {
             self.last_sequence += 1;
@@ -70,6 +71,11 @@ impl Proposals {
             let handed = Handed { term: 0, retry_at: 0 };
             self.pending.insert(sequence, Pending { id, since, proposal, handed });
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let oldest = self.pending.keys().next().copied().unwrap_or(self.last_sequence + 1);
+        self.last_sequence + 1 - oldest < PROPOSALS_IN_FLIGHT_MAX as u64
     }
 
     /// Shows `give` every proposal that is due to be handed to the leader of `term`.

@@ -1,0 +1,189 @@
+//! The words of a script.
+
+use crate::world::World;
+use keepfs::replica::Input;
+use keepfs::tree::{Command, Create, Ino, NewNode, ReplicaId};
+use std::fmt::Write as _;
+
+/// Runs one line. Numbers name replicas, unless said otherwise.
+pub fn run(world: &mut World, line: &str) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |place: usize| words[place].parse::<u64>().expect(line);
+    match words[0] {
+        // cluster COUNT [sessions]: founding replicas, all started.
+        "cluster" => {
+            for id in 1..=number(1) {
+                world.add(id, Some(number(1)), words.contains(&"sessions"));
+            }
+        }
+        // new ID: a replica with an empty disk that knows of no cluster.
+        "new" => world.add(number(1), None, false),
+        "trace" => world.trace = words[1] == "on",
+        // run HEARTBEATS: time passes for all, and every message arrives.
+        "run" => {
+            for _ in 0..number(1) {
+                world.tick(&world.ids());
+                world.stabilize();
+            }
+        }
+        // tick ID HEARTBEATS: time passes for one; the others sleep.
+        "tick" => (0..number(2)).for_each(|_| world.tick(&[number(1)])),
+        "campaign" => campaign(world, number(1)),
+        "stabilize" => world.stabilize(),
+        // deliver FROM->TO: what is on its way between the two, and nothing that comes of it.
+        "deliver" | "drop" => direction(world, words[0], words[1]),
+        // cut FROM->TO, or ID: from and to all others.
+        "cut" | "heal" => cut(world, &words),
+        "slow" => world.nodes.get_mut(&number(1)).expect(line).slow = true,
+        "fast" => world.nodes.get_mut(&number(1)).expect(line).slow = false,
+        "persist" => world.persist(number(1)),
+        "crash" => world.crash(number(1)),
+        "start" => world.start(number(1)),
+        "snapshot" => world.snapshot(number(1)),
+        "lose" => world.nodes[&number(1)].disk.lock().unwrap().lose(number(2)),
+        "damage" => world.nodes[&number(1)].disk.lock().unwrap().damage(number(2)),
+        // stray ID: its tree takes an entry that no log has.
+        "stray" => stray(world, number(1)),
+        "mount" => world.step(number(1), Input::Mounted { mounted: words[2] == "on" }),
+        "visible" => world.step(number(1), Input::Visible { zxid: number(2) }),
+        _ => ask(world, line, &words),
+    }
+}
+
+/// Commands that a replica answers, under the next number.
+fn ask(world: &mut World, line: &str, words: &[&str]) {
+    let id: u64 = words[1].parse().expect(line);
+    match words[0] {
+        "status" => return status(world, id),
+        "log" => return log(world, id),
+        "digests" => return digests(world),
+        _ => world.submitted += 1,
+    }
+    let caller = world.submitted;
+    let member = || words[2].parse::<u64>().expect(line);
+    let input = match words[0] {
+        "create" => Input::Submit { id: caller, command: create(words[2]) },
+        "remove" => Input::Submit { id: caller, command: remove(words[2]) },
+        "close" => Input::Submit { id: caller, command: Command::CloseSession },
+        "barrier" => Input::Barrier { id: caller },
+        "join" => Input::AddMember {
+            id: caller,
+            name: words[2].to_owned(),
+            address: format!("{}:1", words[2]),
+        },
+        "leave" => Input::RemoveMember { id: caller, member: ReplicaId(member()) },
+        _ => panic!("unknown command: {line}"),
+    };
+    world.step(id, input);
+}
+
+fn create(name: &str) -> Command {
+    Command::Create(Create {
+        parent: Ino::ROOT,
+        name: name.as_bytes().into(),
+        node: NewNode::File,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        ticket: None,
+        wait: false,
+    })
+}
+
+fn remove(name: &str) -> Command {
+    Command::Unlink { parent: Ino::ROOT, name: name.as_bytes().into() }
+}
+
+/// Time passes for one replica until it asks for votes, or leads.
+fn campaign(world: &mut World, id: u64) {
+    for _ in 0..25 {
+        world.tick(&[id]);
+        let role = world.nodes[&id].replica.as_ref().map(|replica| replica.status().role);
+        if role.is_some_and(|role| role.ends_with("candidate") || role == "leader") {
+            return world.stabilize();
+        }
+    }
+    writeln!(world.out, "{id}: does not campaign").unwrap();
+}
+
+fn ends(text: &str) -> (u64, u64) {
+    let (from, to) = text.split_once("->").expect(text);
+    (from.parse().expect(text), to.parse().expect(text))
+}
+
+fn direction(world: &mut World, what: &str, text: &str) {
+    let ends = ends(text);
+    if what == "drop" {
+        return world.wire.retain(|packet| (packet.from, packet.to) != ends);
+    }
+    let waiting = world.wire.iter().filter(|packet| (packet.from, packet.to) == ends).count();
+    for _ in 0..waiting {
+        world.deliver_one(|packet| (packet.from, packet.to) == ends);
+    }
+}
+
+fn cut(world: &mut World, words: &[&str]) {
+    let Some(what) = words.get(1) else { return world.cut.clear() };
+    let pairs = if what.contains("->") {
+        vec![ends(what)]
+    } else {
+        let id: u64 = what.parse().expect(what);
+        world.ids().into_iter().flat_map(|other| [(id, other), (other, id)]).collect()
+    };
+    for pair in pairs {
+        match words[0] {
+            "cut" => world.cut.insert(pair),
+            _ => world.cut.remove(&pair),
+        };
+    }
+}
+
+fn stray(world: &mut World, id: u64) {
+    let node = world.nodes.get_mut(&id).expect("such a replica");
+    let mut other = keepfs::tree::Tree::new();
+    for zxid in 1..=node.tree.zxid() {
+        other.skip(zxid);
+    }
+    node.tree = other;
+}
+
+fn status(world: &mut World, id: u64) {
+    let Some(replica) = &world.nodes[&id].replica else {
+        return writeln!(world.out, "{id}: down").unwrap();
+    };
+    let s = replica.status();
+    let leader = s.leader.map_or("none".to_owned(), |leader| leader.to_string());
+    let numbers = |ids: &[ReplicaId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+    writeln!(
+        world.out,
+        "{id}: {} term {} leader {leader} quorum {} commit {} applied {} log {}..{} snapshot {} attentive {:?}",
+        s.role,
+        s.term,
+        s.quorum,
+        s.commit,
+        s.applied,
+        s.log_first,
+        s.log_last,
+        s.snapshot,
+        numbers(&s.attentive),
+    )
+    .unwrap();
+}
+
+fn log(world: &mut World, id: u64) {
+    let disk = world.nodes[&id].disk.lock().unwrap();
+    let entries: Vec<String> = disk.entries().iter().map(crate::show::entry).collect();
+    writeln!(world.out, "{id}: {}", entries.join(" ")).unwrap();
+}
+
+/// Whether all trees are equal, as the digests have it.
+fn digests(world: &mut World) {
+    let mut seen: Vec<(u64, u64)> =
+        world.nodes.values().map(|node| (node.tree.zxid(), node.tree.digest())).collect();
+    seen.dedup();
+    let text = match seen.as_slice() {
+        [(zxid, _)] => format!("all trees equal at {zxid}"),
+        _ => format!("trees at {:?}", seen.iter().map(|(zxid, _)| zxid).collect::<Vec<_>>()),
+    };
+    writeln!(world.out, "{text}").unwrap();
+}

@@ -1,0 +1,369 @@
+//! A cluster of replicas in one thread: their disks, the wire between them, and one clock. Nothing
+//! happens by itself; a script says what happens next.
+
+use keepfs::replica::*;
+use keepfs::tree::{Member, ReplicaId, Tree, TreeLimits};
+use raft::eraftpb::{Entry, HardState};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+pub const HEARTBEAT: u64 = 100_000_000;
+const SECOND: u64 = 1_000_000_000;
+
+/// What survives a crash.
+#[derive(Default)]
+pub struct Disk {
+    hard_state: HardState,
+    snapshot: SnapshotMark,
+    entries: Vec<Entry>,
+    /// Trees by the index of their snapshot.
+    trees: BTreeMap<u64, Vec<u8>>,
+}
+
+struct Reader(Arc<Mutex<Disk>>);
+
+impl LogReader for Reader {
+    fn entries(&self, low: u64, high: u64, max_bytes: u64) -> std::io::Result<Vec<Entry>> {
+        let disk = self.0.lock().unwrap();
+        let mut bytes = 0;
+        let wanted = disk.entries.iter().filter(|e| (low..high).contains(&e.index));
+        let taken = wanted.enumerate().take_while(|(number, entry)| {
+            bytes += entry.data.len() as u64;
+            *number == 0 || bytes <= max_bytes
+        });
+        Ok(taken.map(|(_, entry)| entry.clone()).collect())
+    }
+}
+
+pub struct Node {
+    pub config: ReplicaConfig,
+    /// `None`: crashed.
+    pub replica: Option<Replica>,
+    pub tree: Tree,
+    pub disk: Arc<Mutex<Disk>>,
+    /// Given to the disk and not yet durable.
+    pub jobs: VecDeque<Persist>,
+    /// Jobs wait for `persist`.
+    pub slow: bool,
+    starts: u64,
+}
+
+pub struct Packet {
+    pub from: u64,
+    pub to: u64,
+    pub message: PeerMessage,
+    /// The bytes a snapshot's message follows.
+    tree: Vec<u8>,
+}
+
+pub struct World {
+    pub now: u64,
+    pub nodes: BTreeMap<u64, Node>,
+    pub wire: VecDeque<Packet>,
+    /// Directions in which nothing passes.
+    pub cut: BTreeSet<(u64, u64)>,
+    /// Show messages and persist jobs as well.
+    pub trace: bool,
+    pub out: String,
+    leaders: BTreeMap<u64, (Option<ReplicaId>, u64)>,
+    pub submitted: u64,
+}
+
+pub fn member(id: u64) -> Member {
+    let (name, address) = (format!("n{id}"), format!("h{id}:1"));
+    Member { id: ReplicaId(id), name, address, learner: false }
+}
+
+fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
+    let limits = TreeLimits { file_bytes: 1 << 20, tree_bytes: 1 << 30, inodes: 1 << 20 };
+    ReplicaConfig {
+        id: ReplicaId(id),
+        name: format!("n{id}"),
+        heartbeat: HEARTBEAT,
+        election_timeout: SECOND,
+        session_timeout: 9 * SECOND,
+        op_timeout: 10 * SECOND,
+        visibility_timeout: SECOND / 5,
+        seed: id,
+        with_session: false,
+        found: found.map(|count| (7, (1..=count).map(member).collect(), limits)),
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            now: SECOND,
+            nodes: BTreeMap::new(),
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            trace: false,
+            out: String::new(),
+            leaders: BTreeMap::new(),
+            submitted: 0,
+        }
+    }
+
+    pub fn add(&mut self, id: u64, found: Option<u64>, with_session: bool) {
+        let node = Node {
+            config: ReplicaConfig { with_session, ..config(id, found) },
+            replica: None,
+            tree: Tree::new(),
+            disk: Arc::default(),
+            jobs: VecDeque::new(),
+            slow: false,
+            starts: 0,
+        };
+        self.nodes.insert(id, node);
+        self.start(id);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { monotonic: self.now, wall: 1_700_000_000 * SECOND + self.now }
+    }
+
+    /// Starts a replica on what its disk holds; of the log, the last four entries are in memory.
+    pub fn start(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("such a replica");
+        node.starts += 1;
+        node.config.seed = id + 1000 * node.starts;
+        let disk = node.disk.lock().unwrap();
+        let recovered = Recovered {
+            hard_state: disk.hard_state.clone(),
+            snapshot: disk.snapshot.clone(),
+            first: disk.entries.first().map_or(1, |entry| entry.index),
+            last: disk.entries.last().map_or(0, |entry| entry.index),
+            tail: disk.entries.iter().rev().take(4).rev().cloned().collect(),
+        };
+        node.tree = match disk.trees.get(&disk.snapshot.index) {
+            Some(bytes) => Tree::read_snapshot(&mut bytes.as_slice()).unwrap(),
+            None => Tree::new(),
+        };
+        drop(disk);
+        let reader = Box::new(Reader(node.disk.clone()));
+        match Replica::new(node.config.clone(), recovered, reader) {
+            Ok(mut replica) => {
+                replica.restored(&node.tree);
+                node.replica = Some(replica);
+            }
+            Err(error) => writeln!(self.out, "{id}: does not start: {error}").unwrap(),
+        }
+        self.settle(id);
+    }
+
+    /// Everything not durable is gone, jobs half done included.
+    pub fn crash(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("such a replica");
+        (node.replica, node.slow) = (None, false);
+        node.jobs.clear();
+        self.wire.retain(|packet| packet.from != id && packet.to != id);
+        self.leaders.remove(&id);
+    }
+
+    pub fn step(&mut self, id: u64, input: Input) {
+        let now = self.moment();
+        let node = self.nodes.get_mut(&id).expect("such a replica");
+        if let Some(replica) = &mut node.replica {
+            replica.step(now, input);
+            self.settle(id);
+        }
+    }
+
+    /// Carries out all that a replica asks for now.
+    fn settle(&mut self, id: u64) {
+        let now = self.moment();
+        while let Some(node) = self.nodes.get_mut(&id)
+            && let Some(replica) = &mut node.replica
+            && let Some(effects) = replica.ready(now)
+        {
+            self.carry_out(id, effects);
+        }
+        let node = &self.nodes[&id];
+        if !node.slow && !node.jobs.is_empty() {
+            self.persist(id);
+        }
+        self.note_leader(id);
+    }
+
+    fn carry_out(&mut self, id: u64, effects: Effects) {
+        let Effects { send, persist, restore, committed, answers, members, events, fatal } =
+            effects;
+        self.send(id, send);
+        if let Some(job) = persist {
+            if self.trace {
+                writeln!(self.out, "{id}: persist {}", crate::show::job(&job)).unwrap();
+            }
+            self.nodes.get_mut(&id).expect("it runs").jobs.push_back(job);
+        }
+        if let Some(mark) = restore {
+            self.restore(id, mark);
+        }
+        self.apply(id, committed);
+        for (caller, answer) in answers {
+            writeln!(self.out, "{id}: #{caller} {}", crate::show::answer(&answer)).unwrap();
+        }
+        for (caller, answer) in members {
+            writeln!(self.out, "{id}: #{caller} {}", crate::show::members(&answer)).unwrap();
+        }
+        for event in events {
+            writeln!(self.out, "{id}: session {event:?}").unwrap();
+        }
+        if let Some(why) = fatal {
+            writeln!(self.out, "{id}: stops: {why}").unwrap();
+            self.crash(id);
+        }
+    }
+
+    fn restore(&mut self, id: u64, mark: SnapshotMark) {
+        let node = self.nodes.get_mut(&id).expect("it runs");
+        let bytes = node.disk.lock().unwrap().trees[&mark.index].clone();
+        node.tree = Tree::read_snapshot(&mut bytes.as_slice()).unwrap();
+        node.replica.as_mut().expect("it runs").restored(&node.tree);
+        writeln!(self.out, "{id}: restores the tree at {}", mark.index).unwrap();
+    }
+
+    fn apply(&mut self, id: u64, committed: Vec<Entry>) {
+        let node = self.nodes.get_mut(&id).expect("it runs");
+        let shown: Vec<String> = committed.iter().map(crate::show::entry).collect();
+        let batch = node.replica.as_mut().expect("it runs").apply(&mut node.tree, committed);
+        if self.trace && !shown.is_empty() {
+            writeln!(self.out, "{id}: apply {} to {}", shown.join(" "), batch.last).unwrap();
+        }
+    }
+
+    fn send(&mut self, from: u64, messages: Vec<(ReplicaId, PeerMessage)>) {
+        for (ReplicaId(to), message) in messages {
+            if self.trace && !matches!(message, PeerMessage::Visible { .. }) {
+                writeln!(self.out, "{from}->{to} {}", crate::show::message(&message)).unwrap();
+            }
+            let tree = match &message {
+                PeerMessage::Snapshot { index, .. } => {
+                    self.nodes[&from].disk.lock().unwrap().trees[index].clone()
+                }
+                _ => Vec::new(),
+            };
+            self.wire.push_back(Packet { from, to, message, tree });
+        }
+    }
+
+    /// All jobs that wait become durable.
+    pub fn persist(&mut self, id: u64) {
+        let jobs = std::mem::take(&mut self.nodes.get_mut(&id).expect("such a replica").jobs);
+        let Some(number) = jobs.back().map(|job| job.number) else { return };
+        for job in jobs {
+            self.nodes[&id].disk.lock().unwrap().write(&job);
+            self.send(id, job.after);
+        }
+        self.step(id, Input::Persisted { number });
+    }
+
+    /// Hands the first packet on the wire over that `wanted` lets through. False: there is none.
+    pub fn deliver_one(&mut self, wanted: impl Fn(&Packet) -> bool) -> bool {
+        let Some(place) = self.wire.iter().position(wanted) else { return false };
+        let Packet { from, to, message, tree } = self.wire.remove(place).expect("it is there");
+        let reachable = self.nodes.get(&to).is_some_and(|node| node.replica.is_some());
+        let passes = reachable && !self.cut.contains(&(from, to));
+        match message {
+            PeerMessage::Snapshot { index, message, .. } => {
+                if passes {
+                    self.nodes[&to].disk.lock().unwrap().trees.insert(index, tree);
+                    self.step(to, Input::SnapshotArrived { from: ReplicaId(from), message });
+                }
+                self.step(from, Input::SnapshotSent { to: ReplicaId(to), ok: passes });
+            }
+            message if passes => self.step(to, Input::Received { from: ReplicaId(from), message }),
+            _ => {}
+        }
+        true
+    }
+
+    /// Delivers everything, and what comes of it.
+    pub fn stabilize(&mut self) {
+        while self.deliver_one(|_| true) {}
+    }
+
+    /// A heartbeat passes, on these replicas.
+    pub fn tick(&mut self, ids: &[u64]) {
+        self.now += HEARTBEAT;
+        for id in ids {
+            self.step(*id, Input::Tick);
+        }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// A snapshot of the tree as it is becomes durable.
+    pub fn snapshot(&mut self, id: u64) {
+        let node = &self.nodes[&id];
+        let mark = node.replica.as_ref().expect("it runs").applied();
+        let mut bytes = Vec::new();
+        node.tree.write_snapshot(&mut bytes).unwrap();
+        let mut disk = node.disk.lock().unwrap();
+        disk.trees.insert(mark.index, bytes);
+        disk.snapshot = mark.clone();
+        drop(disk);
+        self.step(id, Input::SnapshotTaken { mark });
+    }
+
+    fn note_leader(&mut self, id: u64) {
+        let Some(replica) = &self.nodes[&id].replica else { return };
+        let status = replica.status();
+        let believed = (status.leader, status.term);
+        let old = self.leaders.insert(id, believed);
+        if old.map(|old| old.0) == Some(believed.0)
+            && (old == Some(believed) || believed.0.is_none())
+        {
+            return;
+        }
+        match believed.0 {
+            Some(leader) if leader.0 == id => {
+                writeln!(self.out, "{id}: leads term {}", status.term).unwrap()
+            }
+            Some(leader) => {
+                writeln!(self.out, "{id}: follows {leader} in term {}", status.term).unwrap()
+            }
+            None if old.is_some() => writeln!(self.out, "{id}: knows no leader").unwrap(),
+            None => {}
+        }
+    }
+}
+
+impl Disk {
+    fn write(&mut self, job: &Persist) {
+        if let Some(mark) = &job.snapshot {
+            self.entries.clear();
+            self.snapshot = mark.clone();
+        }
+        if let Some(first) = job.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            let last = self.entries.last().map(|entry| entry.index);
+            assert!(last.is_none_or(|last| last + 1 == first.index), "a gap in the log");
+            self.entries.extend(job.entries.iter().cloned());
+        }
+        if let Some(to) = job.compact_to {
+            self.entries.retain(|entry| entry.index >= to);
+        }
+        if let Some(hard_state) = &job.hard_state {
+            self.hard_state = hard_state.clone();
+        }
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The log loses its end, as a disk that lied about a sync would make it.
+    pub fn lose(&mut self, from: u64) {
+        self.entries.retain(|entry| entry.index < from);
+        self.hard_state.commit = self.hard_state.commit.min(from - 1);
+    }
+
+    /// An entry's bytes change.
+    pub fn damage(&mut self, index: u64) {
+        let entry = self.entries.iter_mut().find(|entry| entry.index == index);
+        entry.expect("such an entry").data = vec![0xff; 20].into();
+    }
+}
