@@ -42,7 +42,10 @@ fn append_file_number(path: &Path) -> Option<u32> {
 }
 
 fn whole_batch_behind_start(tail: &[u8], signature: u32) -> Option<usize> {
-    (1..tail.len()).find(|&at| tail[at..].first() == Some(&0) && is_batch(&tail[at..], signature))
+    // No batch ends in the zeros the file was filled with, but its checksum may.
+    let written = tail.iter().rposition(|&byte| byte != 0)? + 1;
+    let tail = &tail[..(written + CHECKSUM_BYTES).min(tail.len())];
+    (1..tail.len()).find(|&at| tail[at] == 0 && is_batch(&tail[at..], signature))
 }
 
 fn is_batch(bytes: &[u8], signature: u32) -> bool {
