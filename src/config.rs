@@ -97,9 +97,9 @@ settings! {
     /// Files, directories and links; over it, ENOSPC. At least 1000; each takes about 250 bytes of
     /// memory on every replica. Read when the cluster is founded.
     max_inodes: u64 = limits::INODES_DEFAULT;
-    /// What is logged, to standard error: error, warn, info, debug or trace, or a list such as
-    /// "info,raft=warn,keepfs::mount=debug".
-    log: String = "info".to_owned();
+    /// What is logged, to standard error: error, warn, info, debug or trace, for all or for parts
+    /// ("info,keepfs::mount=debug"). Raft's own account of each election is in raft=info.
+    log: String = "info,raft=warn,raft_engine=error".to_owned();
 }
 
 /// What the operator gave on the command line: the topmost layer.

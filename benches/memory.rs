@@ -1,0 +1,80 @@
+//! One million files of 100 bytes on one replica: the memory they take, and how soon a restarted
+//! replica answers a read. `cargo bench --bench memory -- 100000` for fewer.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use support::cluster::Cluster;
+
+const WRITERS: usize = 64;
+const FILES_IN_A_DIRECTORY: usize = 1000;
+/// For one million.
+const RESIDENT_MIB_MAX: u64 = 350;
+const RESTART_MAX: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    assert!(support::can_mount(), "the benchmark needs a mount");
+    let asked = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
+    let files: usize = asked.unwrap_or(1_000_000);
+    let mut cluster = Cluster::start(1);
+    let empty = resident_mib(cluster.replicas[0].pid());
+
+    let start = Instant::now();
+    fill(&cluster.replicas[0].mount, files);
+    let filled = start.elapsed();
+    let resident = resident_mib(cluster.replicas[0].pid());
+    println!("{files} files of 100 bytes in {:.1} s", filled.as_secs_f64());
+    println!("resident: {resident} MiB (empty: {empty} MiB), at most {RESIDENT_MIB_MAX} MiB");
+
+    assert_eq!(cluster.replicas[0].stop(), Some(0));
+    let start = Instant::now();
+    cluster.run(&[0]);
+    let last = file(&cluster.replicas[0].mount, files - 1);
+    while fs::read(&last).map(|data| data.len()).unwrap_or(0) != 100 {
+        assert!(start.elapsed() < Duration::from_secs(120), "no answer after the restart");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let restarted = start.elapsed();
+    let resident_again = resident_mib(cluster.replicas[0].pid());
+    println!(
+        "restart to the first answered read: {:.2} s, at most {} s; then resident: {resident_again} MiB",
+        restarted.as_secs_f64(),
+        RESTART_MAX.as_secs()
+    );
+    match resident <= RESIDENT_MIB_MAX && restarted <= RESTART_MAX {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn file(mount: &Path, number: usize) -> std::path::PathBuf {
+    mount.join(format!("d{}/f{}", number / FILES_IN_A_DIRECTORY, number % FILES_IN_A_DIRECTORY))
+}
+
+/// Each writer fills directories of its own: creates in one directory are serial.
+fn fill(mount: &Path, files: usize) {
+    let directories = files.div_ceil(FILES_IN_A_DIRECTORY);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                for directory in (writer..directories).step_by(WRITERS) {
+                    fs::create_dir(mount.join(format!("d{directory}"))).unwrap();
+                    let first = directory * FILES_IN_A_DIRECTORY;
+                    for number in first..files.min(first + FILES_IN_A_DIRECTORY) {
+                        fs::write(file(mount, number), [b'k'; 100]).unwrap();
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn resident_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
