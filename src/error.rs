@@ -38,4 +38,23 @@ impl Error {
         let path = path.into();
         move |source| Error::File { attempt, path, source }
     }
+
+    /// For `map_err`: `peer.send(m).map_err(Error::network("send to", address))`.
+    pub fn network(
+        attempt: &'static str,
+        address: impl Into<String>,
+    ) -> impl FnOnce(io::Error) -> Error {
+        let address = address.into();
+        move |source| Error::Network { attempt, address, source }
+    }
+
+    /// The errno it was made of; EIO if of none.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Error::File { source, .. } | Error::Network { source, .. } => {
+                source.raw_os_error().unwrap_or(libc::EIO)
+            }
+            _ => libc::EIO,
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! keepfs: a filesystem that keeps a cluster in agreement.
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod disk;

@@ -29,3 +29,9 @@ pub const PROPOSALS_IN_FLIGHT_MAX: usize = 4096;
 pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Replicas in one cluster: beyond seven, commits cost more than the added copies are worth.
 pub const REPLICAS_MAX: usize = 7;
+
+/// One pack of a backup repository, bytes. Several are in memory while a stream is written; with
+/// restic's default they would grow with the repository.
+pub const BACKUP_PACK_BYTES: u64 = 16 << 20;
+/// What a reader of a backup is read ahead, bytes; three such windows are in memory.
+pub const BACKUP_WINDOW_BYTES: u64 = 4 << 20;

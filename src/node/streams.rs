@@ -11,6 +11,10 @@ pub trait StreamStore: Send + Sync {
     fn begin(&self, name: &str) -> io::Result<Box<dyn StreamSink>>;
     /// The newest snapshot's bytes (ENODATA if there is none), from here or a peer's copy.
     fn open(&self, name: &str) -> io::Result<Box<dyn StreamSource>>;
+    /// Counters and gauges in the Prometheus text format, to follow the node's.
+    fn metrics(&self) -> String {
+        String::new()
+    }
 }
 
 /// A stream being written. Steps are taken in order; dropping it is an abort.

@@ -1,0 +1,92 @@
+//! What leaves no snapshot.
+
+use crate::world::{World, bytes, eventually, put, wait};
+use keepfs::backup::catalogue::NotRecorded;
+use keepfs::error::Error;
+use keepfs::node::streams::StreamStore;
+use std::io;
+
+/// Nothing counts, nothing waits to count, on no replica; and the next stream is taken.
+fn left_nothing_and_goes_on(world: &World) {
+    assert!(world.manifests().is_empty());
+    eventually("the next stream", || match world.write(0, b"the next one") {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => false,
+        result => result.map(|()| true).unwrap(),
+    });
+    assert_eq!(world.manifests().len(), 1);
+    for replica in 0..3 {
+        eventually("one snapshot", || world.files(replica, "snapshots").len() == 1);
+        assert_eq!(world.read(replica).unwrap(), b"the next one");
+    }
+    assert!(world.files(0, "pending").is_empty());
+    assert!(world.files(0, "aside").is_empty());
+}
+
+#[test]
+fn a_stream_whose_writer_goes_away() {
+    let world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, &bytes(10, 20 << 20)).unwrap();
+    drop(sink);
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn a_stream_that_is_aborted() {
+    let world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, &bytes(11, 20 << 20)).unwrap();
+    sink.abort("its writer was killed");
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn a_stream_with_a_hole() {
+    let world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, b"front").unwrap();
+    let hole = put(&mut *sink, 6, b"after a hole");
+    assert_eq!(hole.unwrap_err().raw_os_error(), Some(libc::ESPIPE));
+    assert_eq!(put(&mut *sink, 5, b"x").unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(wait(|done| sink.finish(done)).unwrap_err().raw_os_error(), Some(libc::EIO));
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn an_empty_stream() {
+    let world = World::new();
+    let empty = world.write(0, b"");
+    assert_eq!(empty.unwrap_err().raw_os_error(), Some(libc::ENODATA));
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn a_stop_of_the_daemon() {
+    let mut world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, &bytes(12, 20 << 20)).unwrap();
+    world.restart(0);
+    assert!(wait(|done| sink.finish(done)).is_err());
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn too_few_peers() {
+    let world = World::new();
+    world.network.down.lock().unwrap().extend(["b", "c"]);
+    let alone = world.write(0, &bytes(13, 4 << 20));
+    assert_eq!(alone.unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+    assert!(world.files(0, "pending").is_empty());
+    world.network.down.lock().unwrap().clear();
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn a_log_that_refuses_the_record() {
+    let world = World::new();
+    let no_quorum = Error::file("record", "web1")(io::Error::from_raw_os_error(libc::EROFS));
+    *world.catalogue.refuse.lock().unwrap() = Some(NotRecorded::Never(no_quorum));
+    let refused = world.write(0, b"refused");
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EROFS));
+    left_nothing_and_goes_on(&world);
+}
