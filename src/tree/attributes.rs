@@ -42,7 +42,9 @@ impl Edit<'_> {
             }
             inode.ctime = now;
         });
-        if let Some((old, new)) = resized {
+        if let Some((old, new)) = resized
+            && old != new
+        {
             let offset = old.min(new);
             self.change(Change::Data { ino, offset, length: old.max(new) - offset });
         }

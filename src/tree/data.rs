@@ -44,7 +44,11 @@ impl Edit<'_> {
         // What lay between the old end and the offset reads as zeros now.
         let from = if replace { 0 } else { offset.min(size) };
         let to = if replace { end.max(size) } else { end };
-        self.change(Change::Data { ino: write.ino, offset: from, length: to - from });
+        self.change(if from < to {
+            Change::Data { ino: write.ino, offset: from, length: to - from }
+        } else {
+            Change::Attributes { ino: write.ino }
+        });
         Ok(written)
     }
 

@@ -132,13 +132,14 @@ impl Edit<'_> {
     /// An entry of an `ephemeral` directory goes with the session that made it.
     fn own_entry(&mut self, parent: Ino, cookie: Cookie, ino: Ino) {
         let session = self.session;
-        let Some(directory) = self.tree.directory_mut(parent) else { return };
+        let Ok(directory) = self.directory(parent) else { return };
         if directory.state.role != Role::Ephemeral {
             return;
         }
-        directory.owners.insert(cookie, session);
-        if let Some(owner) = self.tree.session_mut(session) {
-            owner.ephemerals.insert((parent, cookie), ());
+        let Some(owner) = self.tree.session_mut(session) else { return };
+        owner.ephemerals.insert((parent, cookie), ());
+        if let Some(directory) = self.tree.directory_mut(parent) {
+            directory.owners.insert(cookie, session);
         }
         if let Some(inode) = self.tree.inodes.get_mut(ino) {
             inode.set_owner(session);

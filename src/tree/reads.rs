@@ -192,6 +192,13 @@ impl Tree {
         self.sessions.get(&session)?.state.answer(sequence).cloned()
     }
 
+    /// Unlinked inodes this session has not released: after a reset, a mount asks instead of having
+    /// heard [`super::Change::Orphaned`].
+    pub fn unreleased(&self, session: SessionId) -> Vec<Ino> {
+        let open = self.orphans.iter().filter(|(_, orphan)| orphan.open_in.contains(&session));
+        open.map(|(ino, _)| ino).collect()
+    }
+
     pub fn members(&self) -> &[Member] {
         &self.members
     }
