@@ -1,5 +1,5 @@
-//! The lock table against a model that is slow and obvious: who holds which byte, who waits since when.
-//! Each failure names its seed.
+//! The lock table against a model that is slow and obvious: who holds which byte, who waits since
+//! when. Each failure names its seed.
 
 use keepfs::tree::locks::{Grant, LockGrant, LockTable, Owner, Span};
 use keepfs::tree::{Ino, Lock, LockMode, LockView, Refusal, SessionId, TicketInfo, Zxid};
@@ -63,7 +63,8 @@ impl Model {
         bytes.map(|((_, _, by), _)| *by).collect()
     }
 
-    /// The waiters of one file that wait for `owner`, by the fixed point of "directly or behind one".
+    /// The waiters of one file that wait for `owner`, by the fixed point of "directly or behind
+    /// one".
     fn behind(&self, ino: Ino, owner: Owner) -> BTreeSet<Zxid> {
         let mut behind = BTreeSet::new();
         loop {

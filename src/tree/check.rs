@@ -1,5 +1,5 @@
-//! [`Tree::check`]: whether the tree is sound, told from everything in it. For tests and simulations:
-//! it walks the whole tree.
+//! [`Tree::check`]: whether the tree is sound, told from everything in it. For tests and
+//! simulations: it walks the whole tree.
 
 use super::inode::{Body, Inode};
 use super::{Ino, Role, Tree};

@@ -93,8 +93,8 @@ pub enum Command {
         start: u64,
         end: u64,
     },
-    /// A waiter no longer waits (interrupt, timeout). If it was granted meanwhile, that is released.
-    /// `waiter` is the zxid that [`super::Reply::Queued`] gave.
+    /// A waiter no longer waits (interrupt, timeout). If it was granted meanwhile, that is
+    /// released. `waiter` is the zxid that [`super::Reply::Queued`] gave.
     CancelWait {
         ino: Ino,
         waiter: u64,

@@ -1,7 +1,8 @@
 //! [`Content`]: the bytes of one file.
 //!
-//! A small file is one allocation. A larger one is 64 KiB chunks, so that a write copies at most the
-//! chunks it touches (when a snapshot shares them), and absent chunks are holes that cost nothing.
+//! A small file is one allocation. A larger one is 64 KiB chunks, so that a write copies at most
+//! the chunks it touches (when a snapshot shares them), and absent chunks are holes that cost
+//! nothing.
 
 use bincode::{Decode, Encode};
 use std::ops::Range;
@@ -65,7 +66,8 @@ impl Content {
         pieces(offset..end).map(|piece| piece.to.saturating_sub(held(piece.chunk))).sum()
     }
 
-    /// What a file of this size stores at least once it was resized to it: a small one has no holes.
+    /// What a file of this size stores at least once it was resized to it: a small one has no
+    /// holes.
     pub fn growth_to(size: u64) -> u64 {
         if size <= SMALL_BYTES_MAX { size } else { 0 }
     }
@@ -321,7 +323,8 @@ mod tests {
                 prop_assert!(clone.0.read(0, u64::MAX) == clone.1);
                 let (from, to) = (offset.min(content.size()), end.min(content.size()));
                 if from < to {
-                    prop_assert!(content.read(from, to - from) == model[from as usize..to as usize]);
+                    let expected = &model[from as usize..to as usize];
+                    prop_assert!(content.read(from, to - from) == expected);
                 }
             }
         }

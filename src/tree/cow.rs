@@ -1,9 +1,9 @@
 //! [`CowMap`]: a sorted map whose clone is cheap and independent.
 //!
-//! Items lie in chunks of up to `N`, each behind an `Arc`. A clone shares all chunks; the first write
-//! into a shared chunk copies that chunk alone. So a snapshot of a million inodes costs one reference
-//! per chunk, and memory beyond the items themselves stays small: chunks grow by a quarter, and
-//! ascending keys (inode numbers) fill them whole.
+//! Items lie in chunks of up to `N`, each behind an `Arc`. A clone shares all chunks; the first
+//! write into a shared chunk copies that chunk alone. So a snapshot of a million inodes costs one
+//! reference per chunk, and memory beyond the items themselves stays small: chunks grow by a
+//! quarter, and ascending keys (inode numbers) fill them whole.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ pub(super) struct CowMap<K, V, const N: usize> {
 
 #[derive(Clone)]
 struct Chunk<K, V> {
-    /// Not above the first key, and above every key of the chunk before: found without touching `items`.
+    /// Not above the first key, and above every key of the chunk before: found without touching
+    /// `items`.
     low: K,
     /// Never empty.
     items: Arc<Vec<(K, V)>>,
@@ -183,7 +184,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
         /// Does what a `BTreeMap` does, and clones taken on the way never change.
         #[test]
-        fn behaves_as_a_sorted_map(operations in prop::collection::vec((0..4u8, 0..64u16), 0..300)) {
+        fn behaves_as_a_map(operations in prop::collection::vec((0..4u8, 0..64u16), 0..300)) {
             let (mut map, mut model) = (Small::new(), BTreeMap::new());
             let mut clones = Vec::new();
             for (step, (what, key)) in operations.into_iter().enumerate() {

@@ -1,5 +1,6 @@
 //! The running digest: a hash over every entry and what came of it, chained. Replicas compare it at
-//! equal zxids; the first entry that meant different things to two of them sets them apart for good.
+//! equal zxids; the first entry that meant different things to two of them sets them apart for
+//! good.
 
 use super::{Outcome, Proposal, Stamp, Zxid};
 use bincode::Encode;

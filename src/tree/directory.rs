@@ -1,9 +1,9 @@
 //! [`Directory`]: names and the inodes they mean.
 //!
-//! Entries are sorted by cookie: a fixed hash of the name, counted up while another name has it. So a
-//! listing goes on from any cookie however much changes meanwhile, and a lookup is a search for the
-//! hash. The directory remembers how far a cookie was ever pushed from its hash (nearly always 0):
-//! that far a lookup looks.
+//! Entries are sorted by cookie: a fixed hash of the name, counted up while another name has it. So
+//! a listing goes on from any cookie however much changes meanwhile, and a lookup is a search for
+//! the hash. The directory remembers how far a cookie was ever pushed from its hash (nearly always
+//! 0): that far a lookup looks.
 
 use super::cow::CowMap;
 use super::name::EntryName;

@@ -1,5 +1,6 @@
 //! [`Edit`]: one entry of the log being applied. Commands look first, refuse if they must, and only
-//! then change the tree by the steps here, which cannot fail: a refused command has changed nothing.
+//! then change the tree by the steps here, which cannot fail: a refused command has changed
+//! nothing.
 
 use super::directory::{Cookie, Directory};
 use super::inode::Inode;
@@ -192,8 +193,8 @@ impl Edit<'_> {
         Some(result)
     }
 
-    /// One name of the inode is gone; a directory has only one. Without a name it is an orphan until
-    /// every live session has released it.
+    /// One name of the inode is gone; a directory has only one. Without a name it is an orphan
+    /// until every live session has released it.
     pub fn drop_link(&mut self, ino: Ino) {
         let now = self.now();
         let Some(inode) = self.tree.inodes.get_mut(ino) else { return };

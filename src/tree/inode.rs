@@ -135,8 +135,8 @@ impl Inode {
         self.mode = (mode & MODE_BITS) as u16;
     }
 
-    /// What an unprivileged writer or a new owner must not keep: set-user-id always, set-group-id only
-    /// with group-execute (without it the bit means something else).
+    /// What an unprivileged writer or a new owner must not keep: set-user-id always, set-group-id
+    /// only with group-execute (without it the bit means something else).
     pub fn clear_set_id(&mut self) {
         let mut mode = self.mode() & !SET_UID;
         if mode & GROUP_EXEC != 0 {

@@ -1,13 +1,13 @@
 //! The replicated state machine: znodes, sessions, locks. Pure: no thread, file, clock or chance.
 //!
 //! [`Tree::apply`] takes one entry of the log and answers with an [`Outcome`]; everything else here
-//! reads. A command's life: `apply.rs` asks the session's memory whether it is new (`session.rs`) and
-//! hands it to the function of its kind, which looks, refuses or changes (`create`, `remove`,
+//! reads. A command's life: `apply.rs` asks the session's memory whether it is new (`session.rs`)
+//! and hands it to the function of its kind, which looks, refuses or changes (`create`, `remove`,
 //! `rename`, `data`, `attributes`, `ticket`, `stream`) by the steps in `edit.rs`.
 //!
-//! What the tree is made of: [`inode`](Inode), `directory.rs` and `content.rs` in copy-on-write maps
-//! (`cow.rs`), the lock queues ([`locks`]), sessions and orphans. `snapshot.rs` writes and reads all
-//! of it; `check.rs` says whether it is sound.
+//! What the tree is made of: inodes (`inode.rs`), their `directory.rs` or `content.rs`, in
+//! copy-on-write maps (`cow.rs`); the lock queues ([`locks`]), sessions and orphans. `snapshot.rs` writes and
+//! reads all of it; `check.rs` says whether it is sound.
 
 mod apply;
 mod attributes;

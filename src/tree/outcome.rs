@@ -7,7 +7,8 @@ use bincode::{Decode, Encode};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     pub reply: Result<Reply, Refusal>,
-    /// In the order they happened; empty for a repeated proposal, whose reply is the remembered one.
+    /// In the order they happened; empty for a repeated proposal, whose reply is the remembered
+    /// one.
     pub changes: Vec<Change>,
 }
 

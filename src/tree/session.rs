@@ -59,8 +59,8 @@ impl SessionState {
         }
     }
 
-    /// A proposer with too many proposals in flight loses the oldest answer: a copy of that proposal
-    /// is refused from then on, never applied again.
+    /// A proposer with too many proposals in flight loses the oldest answer: a copy of that
+    /// proposal is refused from then on, never applied again.
     fn remember(&mut self, sequence: u64, answer: Answer) {
         self.answers.insert(sequence, answer);
         if self.answers.len() > PROPOSALS_IN_FLIGHT_MAX

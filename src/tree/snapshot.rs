@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A payload is records of one section, bincode, one after another. Sections come in the order of
-//! their numbers: head, sessions, inodes, entries, orphans, locks, end. The end counts the frames
-//! before it: what is cut short or spliced is as damaged as a flipped bit. Bytes are the same for equal
-//! trees.
+//! their numbers: head, sessions, inodes, entries, orphans, locks, end. The end holds a hash over
+//! the headers before it, in order: what is cut short or spliced is as damaged as a flipped bit.
+//! Bytes are the same for equal trees.
 
 use super::directory::Cookie;
 use super::inode::Inode;
@@ -19,6 +19,7 @@ use super::{Ino, Member, SessionId, Stamp, Tree, TreeLimits, Zxid, cow::CowMap};
 use bincode::{Decode, Encode};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const MAGIC: &[u8; 12] = b"keepfs tree\n";
 /// Raised with every change of what is written here.
@@ -29,7 +30,7 @@ const FRAME_BYTES: usize = 256 << 10;
 const RECORD_BYTES_MAX: usize = 1 << 30;
 
 /// Numbers on disk; never given to anything else.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Head = 1,
     Session = 2,
@@ -70,7 +71,7 @@ impl Tree {
     pub fn write_snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(MAGIC)?;
         to.write_all(&VERSION.to_le_bytes())?;
-        let mut frames = Frames { to, section: Section::Head, payload: Vec::new(), written: 0 };
+        let mut frames = Frames { to, section: Section::Head, payload: Vec::new(), chain: 0 };
         let head = Head {
             zxid: self.zxid,
             stamp: self.stamp,
@@ -95,13 +96,13 @@ impl Tree {
         }
         frames.record(Section::Locks, &self.locks)?;
         frames.flush()?;
-        let written = frames.written;
-        frames.record(Section::End, &written)?;
+        let chain = frames.chain;
+        frames.record(Section::End, &chain)?;
         frames.flush()
     }
 
-    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged or of a format this
-    /// version does not know.
+    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged or of a format
+    /// this version does not know.
     pub fn read_snapshot(from: &mut dyn Read) -> io::Result<Tree> {
         let mut magic = [0; MAGIC.len()];
         let mut version = [0; 4];
@@ -117,24 +118,15 @@ impl Tree {
             )));
         }
         let mut tree = Tree::blank();
-        let (mut payload, mut last, mut frames) = (Vec::new(), Section::Head, 0);
+        let (mut payload, mut chain) = (Vec::new(), 0);
         loop {
-            let section = read_frame(from, &mut payload)?;
-            let in_order = if frames == 0 { section == Section::Head } else { section >= last };
-            if !in_order {
-                return Err(damaged("its parts are out of order"));
-            }
+            let (section, header) = read_frame(from, &mut payload)?;
             if section == Section::End {
-                let counted: u64 = only_record(&payload)?;
-                return if counted == frames {
-                    Ok(tree)
-                } else {
-                    Err(damaged("parts are missing"))
-                };
+                let written: u64 = only_record(&payload)?;
+                return if written == chain { Ok(tree) } else { Err(damaged("parts are missing")) };
             }
             tree.read_records(section, &payload)?;
-            last = section;
-            frames += 1;
+            chain = xxh3_64_with_seed(&header, chain);
         }
     }
 
@@ -208,7 +200,8 @@ struct Frames<'t> {
     to: &'t mut dyn Write,
     section: Section,
     payload: Vec<u8>,
-    written: u64,
+    /// Over the headers written.
+    chain: u64,
 }
 
 impl Frames<'_> {
@@ -231,7 +224,7 @@ impl Frames<'_> {
         self.to.write_all(&header)?;
         self.to.write_all(&self.payload)?;
         self.payload.clear();
-        self.written += 1;
+        self.chain = xxh3_64_with_seed(&header, self.chain);
         Ok(())
     }
 }
@@ -250,7 +243,10 @@ fn header(section: u8, length: u32, payload: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 /// Reads a frame's payload; allocates as bytes arrive, not as a damaged length claims.
-fn read_frame(from: &mut dyn Read, payload: &mut Vec<u8>) -> io::Result<Section> {
+fn read_frame(
+    from: &mut dyn Read,
+    payload: &mut Vec<u8>,
+) -> io::Result<(Section, [u8; HEADER_BYTES])> {
     let mut read = [0; HEADER_BYTES];
     from.read_exact(&mut read).map_err(cut_short)?;
     let length = u32::from_le_bytes([read[1], read[2], read[3], read[4]]);
@@ -259,16 +255,17 @@ fn read_frame(from: &mut dyn Read, payload: &mut Vec<u8>) -> io::Result<Section>
     if payload.len() as u64 != u64::from(length) || read != header(read[0], length, payload) {
         return Err(damaged("a checksum is wrong"));
     }
-    match read[0] {
-        1 => Ok(Section::Head),
-        2 => Ok(Section::Session),
-        3 => Ok(Section::Inode),
-        4 => Ok(Section::Entry),
-        5 => Ok(Section::Orphan),
-        6 => Ok(Section::Locks),
-        7 => Ok(Section::End),
-        other => Err(damaged(format!("it has a part of unknown kind {other}"))),
-    }
+    let section = match read[0] {
+        1 => Section::Head,
+        2 => Section::Session,
+        3 => Section::Inode,
+        4 => Section::Entry,
+        5 => Section::Orphan,
+        6 => Section::Locks,
+        7 => Section::End,
+        other => return Err(damaged(format!("it has a part of unknown kind {other}"))),
+    };
+    Ok((section, read))
 }
 
 fn records<R: Decode<()>>(

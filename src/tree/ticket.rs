@@ -1,7 +1,8 @@
 //! The doors to the lock queues: tickets in `lock` directories, ranges of files.
 //!
-//! A ticket is a file that queues. Of several tickets with one name only the first in the queue is the
-//! entry of that name; the others are hidden, inodes with a link but no entry, until it is their turn.
+//! A ticket is a file that queues. Of several tickets with one name only the first in the queue is
+//! the entry of that name; the others are hidden, inodes with a link but no entry, until it is
+//! their turn.
 
 use super::edit::Edit;
 use super::locks::{LockGrant, Owner, Span};

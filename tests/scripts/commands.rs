@@ -1,5 +1,6 @@
-//! The commands of tree scripts. `SESSION: COMMAND ARGUMENTS` proposes in a session; without one the
-//! cluster proposes. Entries are stamped one second apart. Paths are looked up; `#16` is inode 16.
+//! The commands of tree scripts. `SESSION: COMMAND ARGUMENTS` proposes in a session; without one
+//! the cluster proposes. Entries are stamped one second apart. Paths are looked up; `#16` is inode
+//! 16.
 
 use super::{Stage, show};
 use keepfs::tree::*;

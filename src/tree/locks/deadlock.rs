@@ -1,7 +1,7 @@
 //! Would a wait close a cycle? Asked before a request is queued, over all files of the table.
 //!
-//! Owners are the nodes, as for `fcntl`: a process of which one thread waits counts as waiting. Tickets
-//! take no part, for nothing says which process waits for one while it holds another.
+//! Owners are the nodes, as for `fcntl`: a process of which one thread waits counts as waiting.
+//! Tickets take no part, for nothing says which process waits for one while it holds another.
 
 use super::super::Ino;
 use super::LockTable;

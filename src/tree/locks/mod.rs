@@ -1,8 +1,8 @@
 //! Fair locks: byte ranges of files (`flock`, `fcntl`) and tickets of `lock` directories.
 //!
-//! First come, first served: a request waits for every conflicting one before it, and a release hands
-//! the lock on in the same step, so that nobody polls. The fencing token of a grant is the zxid of the
-//! entry that granted it: whoever holds later has the larger token.
+//! First come, first served: a request waits for every conflicting one before it, and a release
+//! hands the lock on in the same step, so that nobody polls. The fencing token of a grant is the
+//! zxid of the entry that granted it: whoever holds later has the larger token.
 
 mod deadlock;
 mod queue;
@@ -65,7 +65,8 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndedLocks {
     pub grants: Vec<Grant>,
-    /// (directory, name, ticket): already out of their queues, to be removed from their directories.
+    /// (directory, name, ticket): already out of their queues, to be removed from their
+    /// directories.
     pub tickets: Vec<(Ino, Name, Ino)>,
 }
 
@@ -73,9 +74,8 @@ impl LockTable {
     /// Takes a range, converting what the same owner holds of it, or queues for it. The grants are
     /// those of others: an exclusive range made shared lets waiters in.
     ///
-    /// # Errors
-    /// `Invalid` for an empty range, `WouldBlock` if it conflicts and is not to wait, `Deadlock` if the
-    /// wait would close a cycle, `NoLocks` if the queue is full.
+    /// # Errors `Invalid` for an empty range, `WouldBlock` if it conflicts and is not to wait,
+    ///   `Deadlock` if the wait would close a cycle, `NoLocks` if the queue is full.
     pub fn lock(
         &mut self,
         session: SessionId,

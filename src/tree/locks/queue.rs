@@ -1,9 +1,10 @@
 //! The queue of one file's byte ranges.
 //!
-//! A request is granted when it conflicts with no range another owner holds and with no request that
-//! came before it; except that nobody waits behind a request which itself waits for them, directly
-//! or through others: an owner that holds a range may change it under the eyes of those who want it.
-//! A grant stands in the way of nobody new, for whoever conflicts with it waited for its owner before.
+//! A request is granted when it conflicts with no range another owner holds and with no request
+//! that came before it; except that nobody waits behind a request which itself waits for them,
+//! directly or through others: an owner that holds a range may change it under the eyes of those
+//! who want it. A grant stands in the way of nobody new, for whoever conflicts with it waited for
+//! its owner before.
 
 use super::super::{LockMode, Zxid};
 use super::ranges::{Held, Owner, Request, Span, carve, covered};

@@ -7,7 +7,8 @@ use super::ranges::{Held, Owner, Request, Span};
 use super::tickets::{Ticket, TicketQueue};
 
 impl LockTable {
-    /// Holders, then waiters in the order of asking: ranges of a file, tickets of a `lock` directory.
+    /// Holders, then waiters in the order of asking: ranges of a file, tickets of a `lock`
+    /// directory.
     pub fn of(&self, ino: Ino) -> Vec<LockView> {
         let mut views = Vec::new();
         if let Some(queue) = self.directories.get(&ino) {
