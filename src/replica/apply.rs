@@ -18,7 +18,7 @@ impl Replica {
         if !self.knows_tree {
             self.restored(tree);
         }
-        let mut applied = Vec::new();
+        let (before, mut applied) = (self.applied.0, Vec::new());
         for entry in committed {
             match self.apply_entry(tree, &entry) {
                 Ok(done) => applied.extend(done),
@@ -28,7 +28,8 @@ impl Replica {
                 }
             }
         }
-        if self.applied.0 > self.raw.raft.raft_log.applied {
+        // A restored snapshot is told to raft when it is durable, not here.
+        if self.applied.0 > before {
             self.raw.advance_apply_to(self.applied.0);
             self.evict();
             self.observe_leader();
@@ -137,7 +138,9 @@ impl Replica {
                 answer => self.answer(id, answer),
             }
         } else if shows && let Some(origin) = self.sessions.replica(proposal.session) {
-            self.visibility.await_shown(zxid, origin);
+            if origin != self.config.id {
+                self.visibility.await_shown(zxid, origin);
+            }
         }
         for change in &changes {
             self.take_change(tree, change);
@@ -172,7 +175,7 @@ impl Replica {
     /// A session is over, by the log's word.
     fn session_ended(&mut self, session: SessionId) {
         if self.session.ended(session) {
-            self.session_lost(session);
+            self.outbox.events.push(SessionEvent::Lost(session));
         }
         if self.proposals.session() == Some(session) {
             self.drop_pending();
@@ -193,6 +196,9 @@ impl Replica {
             && self.session.opened(*session, *nonce)
         {
             self.drop_pending();
+            for id in self.proposals.drop_of_older(*session) {
+                self.answer(id, Err(Failure::SessionLost));
+            }
             self.outbox.events.push(SessionEvent::Opened(*session));
         }
     }

@@ -1,7 +1,7 @@
 //! This node's changes, from the asking to their entry in the log.
 //!
 //! A change waits in the queue until there are a session and a leader. Then it gets its sequence and
-//! is handed over, again whenever the leader changes and after a second, until its entry is applied
+//! is handed over, again whenever the leader changes and after a second or more, until its entry is applied
 //! here. The tree drops the repeats.
 
 use super::{Answer, Failure};
@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// How long an unanswered hand-over waits before it is repeated, nanoseconds.
 pub(super) const RETRY_AFTER: u64 = 1_000_000_000;
+/// How often that time doubles.
+const RETRY_DOUBLINGS: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Proposals {
@@ -25,6 +27,8 @@ pub(super) struct Proposals {
 struct Queued {
     id: u64,
     since: u64,
+    /// The session it was asked for in: its locks may be what made the caller dare. `None`: any.
+    session: Option<SessionId>,
     command: Command,
 }
 
@@ -40,13 +44,22 @@ struct Pending {
 struct Handed {
     /// 0: none yet.
     term: u64,
+    /// How many there were to this leader.
+    times: u32,
     /// When to repeat it within its term; never, if it is in this replica's own log.
     retry_at: u64,
 }
 
 impl Proposals {
-    pub(super) fn submit(&mut self, id: u64, command: Command, now: u64) {
-        self.queue.push_back(Queued { id, since: now, command });
+    /// A change asked for while `session` was believed.
+    pub(super) fn submit(
+        &mut self,
+        id: u64,
+        command: Command,
+        session: Option<SessionId>,
+        now: u64,
+    ) {
+        self.queue.push_back(Queued { id, since: now, session, command });
     }
 
     /// The session that proposed, while it may still have unanswered proposals in the log.
@@ -63,12 +76,12 @@ impl Proposals {
     pub(super) fn sequence(&mut self, session: SessionId) {
         self.session = Some(session);
         while self.has_room()
-            && let Some(Queued { id, since, command }) = self.queue.pop_front()
+            && let Some(Queued { id, since, command, .. }) = self.queue.pop_front()
         {
             self.last_sequence += 1;
             let sequence = self.last_sequence;
             let proposal = Proposal { session, sequence, acknowledged: 0, command };
-            let handed = Handed { term: 0, retry_at: 0 };
+            let handed = Handed { term: 0, times: 0, retry_at: 0 };
             self.pending.insert(sequence, Pending { id, since, proposal, handed });
         }
     }
@@ -92,8 +105,11 @@ impl Proposals {
                 continue;
             }
             pending.proposal.acknowledged = acknowledged;
-            let retry_at = if leads { u64::MAX } else { now + RETRY_AFTER };
-            pending.handed = Handed { term, retry_at };
+            let times = if pending.handed.term == term { pending.handed.times + 1 } else { 1 };
+            // A leader that is slow is not helped by copies: each comes after twice the time.
+            let patience = RETRY_AFTER << (times - 1).min(RETRY_DOUBLINGS);
+            let retry_at = if leads { u64::MAX } else { now + patience };
+            pending.handed = Handed { term, times, retry_at };
             give(&pending.proposal);
         }
     }
@@ -127,10 +143,18 @@ impl Proposals {
         answers
     }
 
-    /// What was asked for in a session that is over or cannot be believed any more, and had not been
-    /// handed over.
-    pub(super) fn drop_queue(&mut self) -> Vec<u64> {
-        self.queue.drain(..).map(|queued| queued.id).collect()
+    /// Session `new` is open: what was asked for in an older one and not handed over shall not
+    /// happen any more.
+    pub(super) fn drop_of_older(&mut self, new: SessionId) -> Vec<u64> {
+        let mut dropped = Vec::new();
+        self.queue.retain(|queued| {
+            let older = queued.session.is_some_and(|session| session != new);
+            if older {
+                dropped.push(queued.id);
+            }
+            !older
+        });
+        dropped
     }
 
     /// The session ended in the log: what it proposed and was not applied never will be.

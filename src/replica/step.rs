@@ -50,7 +50,7 @@ impl Replica {
         if command == Command::CloseSession {
             self.session.close();
         }
-        self.proposals.submit(id, command, now);
+        self.proposals.submit(id, command, self.session.id(), now);
     }
 
     fn receive(&mut self, from: ReplicaId, message: PeerMessage) {

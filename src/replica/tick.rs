@@ -72,16 +72,8 @@ impl Replica {
                     self.send(leader, PeerMessage::KeepAlive { session, sent: now })
                 }
                 (Need::KeepAlive(_), None) => {}
-                (Need::Lost(session), _) => self.session_lost(session),
+                (Need::Lost(session), _) => self.outbox.events.push(SessionEvent::Lost(session)),
             }
-        }
-    }
-
-    /// The session cannot be believed any more. What it has in the log may still be applied.
-    pub(super) fn session_lost(&mut self, session: SessionId) {
-        self.outbox.events.push(SessionEvent::Lost(session));
-        for id in self.proposals.drop_queue() {
-            self.answer(id, Err(Failure::SessionLost));
         }
     }
 

@@ -42,6 +42,11 @@ pub fn run(world: &mut World, line: &str) {
         "snapshot" => world.snapshot(number(1)),
         "lose" => world.nodes[&number(1)].disk.lock().unwrap().lose(number(2)),
         "damage" => world.nodes[&number(1)].disk.lock().unwrap().damage(number(2)),
+        // silence ID: its disk writes and sends, but does not report until `report`.
+        "silence" => world.nodes.get_mut(&number(1)).expect(line).silent = true,
+        "report" => world.report(number(1)),
+        // fill ID COUNT: changes, with their answers left out.
+        "fill" => fill(world, number(1), number(2)),
         // stray ID: its tree takes an entry that no log has.
         "stray" => stray(world, number(1)),
         "mount" => world.step(number(1), Input::Mounted { mounted: words[2] == "on" }),
@@ -64,6 +69,9 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
     let input = match words[0] {
         "create" => Input::Submit { id: caller, command: create(words[2]) },
         "remove" => Input::Submit { id: caller, command: remove(words[2]) },
+        "release" => {
+            Input::Submit { id: caller, command: Command::Release { inodes: vec![Ino(99)] } }
+        }
         "close" => Input::Submit { id: caller, command: Command::CloseSession },
         "barrier" => Input::Barrier { id: caller },
         "join" => Input::AddMember {
@@ -104,6 +112,16 @@ fn campaign(world: &mut World, id: u64) {
         }
     }
     writeln!(world.out, "{id}: does not campaign").unwrap();
+}
+
+fn fill(world: &mut World, id: u64, count: u64) {
+    for number in 0..count {
+        world.submitted += 1;
+        world.unheard.insert(world.submitted);
+        let command = create(&format!("fill{number}"));
+        world.step(id, Input::Submit { id: world.submitted, command });
+        world.stabilize();
+    }
 }
 
 fn ends(text: &str) -> (u64, u64) {
@@ -176,10 +194,11 @@ fn log(world: &mut World, id: u64) {
     writeln!(world.out, "{id}: {}", entries.join(" ")).unwrap();
 }
 
-/// Whether all trees are equal, as the digests have it.
+/// Whether all trees of running replicas are equal, as the digests have it.
 fn digests(world: &mut World) {
+    let running = world.nodes.values().filter(|node| node.replica.is_some());
     let mut seen: Vec<(u64, u64)> =
-        world.nodes.values().map(|node| (node.tree.zxid(), node.tree.digest())).collect();
+        running.map(|node| (node.tree.zxid(), node.tree.digest())).collect();
     seen.dedup();
     let text = match seen.as_slice() {
         [(zxid, _)] => format!("all trees equal at {zxid}"),

@@ -46,6 +46,9 @@ pub struct Node {
     pub jobs: VecDeque<Persist>,
     /// Jobs wait for `persist`.
     pub slow: bool,
+    /// Jobs become durable and their messages leave, but nobody is told for now.
+    pub silent: bool,
+    durable: u64,
     starts: u64,
 }
 
@@ -68,6 +71,8 @@ pub struct World {
     pub out: String,
     leaders: BTreeMap<u64, (Option<ReplicaId>, u64)>,
     pub submitted: u64,
+    /// Callers whose answers are not shown.
+    pub unheard: BTreeSet<u64>,
 }
 
 pub fn member(id: u64) -> Member {
@@ -102,6 +107,7 @@ impl World {
             out: String::new(),
             leaders: BTreeMap::new(),
             submitted: 0,
+            unheard: BTreeSet::new(),
         }
     }
 
@@ -113,6 +119,8 @@ impl World {
             disk: Arc::default(),
             jobs: VecDeque::new(),
             slow: false,
+            silent: false,
+            durable: 0,
             starts: 0,
         };
         self.nodes.insert(id, node);
@@ -155,7 +163,7 @@ impl World {
     /// Everything not durable is gone, jobs half done included.
     pub fn crash(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).expect("such a replica");
-        (node.replica, node.slow) = (None, false);
+        (node.replica, node.slow, node.silent) = (None, false, false);
         node.jobs.clear();
         self.wire.retain(|packet| packet.from != id && packet.to != id);
         self.leaders.remove(&id);
@@ -201,6 +209,9 @@ impl World {
         }
         self.apply(id, committed);
         for (caller, answer) in answers {
+            if self.unheard.contains(&caller) && answer.is_ok() {
+                continue;
+            }
             writeln!(self.out, "{id}: #{caller} {}", crate::show::answer(&answer)).unwrap();
         }
         for (caller, answer) in members {
@@ -255,6 +266,18 @@ impl World {
             self.nodes[&id].disk.lock().unwrap().write(&job);
             self.send(id, job.after);
         }
+        let node = self.nodes.get_mut(&id).expect("it is there");
+        node.durable = number;
+        if !node.silent {
+            self.step(id, Input::Persisted { number });
+        }
+    }
+
+    /// A silent disk says what is durable.
+    pub fn report(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("it is there");
+        node.silent = false;
+        let number = node.durable;
         self.step(id, Input::Persisted { number });
     }
 
