@@ -208,8 +208,9 @@ impl Node {
         self.shared().failed().cloned()
     }
 
-    /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads. Not to be
-    /// called from a [`Done`].
+    /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads. The tree can
+    /// still be read; the data directory is let go of with the last clone. Not to be called from a
+    /// [`Done`].
     pub fn stop(&self) {
         self.running.stop();
     }

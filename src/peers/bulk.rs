@@ -81,6 +81,11 @@ impl Bulk {
         self.handlers.write().insert(kind, handler);
     }
 
+    /// Serves nothing any more; lets go of the handlers.
+    pub(super) fn close(&self) {
+        self.handlers.write().clear();
+    }
+
     /// Pushes `length` bytes of `data` to a peer and waits for its receipt.
     pub fn push(
         &self,

@@ -173,6 +173,7 @@ impl Peers {
         links.values().for_each(|link| link.close());
         self.shared.listener.stop();
         links.values().for_each(|link| link.join());
+        self.bulk.close();
     }
 }
 
