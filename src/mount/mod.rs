@@ -1,8 +1,158 @@
-//! The kernel's side: FUSE requests become commands, changes become invalidations and answers.
-pub mod control;
-pub mod horizon;
-pub mod interrupts;
-pub mod process_watch;
-pub mod processes;
-pub mod releases;
-pub mod waiters;
+//! The mount: kernel requests become commands, changes become invalidations.
+//!
+//! * [`adapter`] is the only file that names [`fuser::Filesystem`]: one line an operation.
+//! * `ops/` decides: a read is answered from the tree at once, on fuser's thread; a change is
+//!   submitted with a closure that owns the reply and answers it on the node's thread. No thread of
+//!   fuser's ever waits.
+//! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no request
+//!   and holds no lock while it writes to the kernel, which may block until requests are answered.
+//! * [`handles`], [`inodes`], [`held`] know what the kernel has open, remembers, and locks.
+
+mod adapter;
+mod attr;
+mod control;
+mod errno;
+mod handles;
+mod held;
+mod inodes;
+mod kernel;
+mod locks;
+mod mounts;
+mod notify;
+mod opened;
+mod ops;
+mod orphans;
+mod setup;
+mod stream;
+mod tickets;
+mod waiters;
+
+use crate::error::Error;
+use crate::node::streams::StreamStore;
+use crate::node::{Answer, Failure, Node};
+use crate::tree::{Command, Reply};
+use fuser::Errno;
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+pub use setup::MountHandle;
+
+/// How to mount a node's tree.
+#[derive(Clone)]
+pub struct MountConfig {
+    /// Made if it does not exist.
+    pub mountpoint: PathBuf,
+    /// Whether users other than the mounting one may enter. `None`: root's mounts let everyone in,
+    /// by the permissions of the files; a user's only that user.
+    pub allow_other: Option<bool>,
+    /// Threads that take requests from the kernel. None of them ever waits.
+    pub threads: usize,
+    /// Where backup streams go; without it, `backup` files cannot be opened (ENOTSUP).
+    pub streams: Option<Arc<dyn StreamStore>>,
+}
+
+impl MountConfig {
+    pub fn new(mountpoint: impl Into<PathBuf>) -> MountConfig {
+        MountConfig { mountpoint: mountpoint.into(), allow_other: None, threads: 4, streams: None }
+    }
+}
+
+/// One node's tree as the kernel of this host sees it. Shared by the threads that take requests, the
+/// node's thread (in the closures that answer) and the notifier.
+pub struct Mount {
+    node: Node,
+    handles: handles::Handles,
+    inodes: inodes::Inodes,
+    held: held::HeldDirectories,
+    waiters: waiters::Waiters,
+    orphans: orphans::Orphans,
+    visible: notify::Visible,
+    doubts: notify::Doubts,
+    streams: Option<Arc<dyn StreamStore>>,
+    /// The kernel aborts the whole mount should a request take longer: waiters are sent away before.
+    request_timeout: Option<Duration>,
+    /// Held shared from reading the tree until the reply is written. The notifier passes through it
+    /// exclusively before it invalidates, so no reply older than a change leaves after the
+    /// invalidation of that change.
+    replying: RwLock<()>,
+    /// The kernel maps files shared that are open for direct I/O (Linux 6.6 on).
+    maps_direct_files: AtomicBool,
+}
+
+/// Who asks: as the kernel says.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    /// The thread's id, in the daemon's pid namespace; 0: it has none there.
+    pub pid: u32,
+}
+
+impl Mount {
+    /// Mounts, and serves until [`MountHandle::unmount`] or an `umount` from outside.
+    pub fn start(node: Node, config: MountConfig) -> Result<MountHandle, Error> {
+        setup::start(node, config)
+    }
+
+    fn new(
+        node: Node,
+        streams: Option<Arc<dyn StreamStore>>,
+        request_timeout: Option<Duration>,
+    ) -> Mount {
+        Mount {
+            orphans: orphans::Orphans::start(node.clone()),
+            node,
+            handles: Default::default(),
+            inodes: Default::default(),
+            held: Default::default(),
+            waiters: Default::default(),
+            visible: Default::default(),
+            doubts: Default::default(),
+            streams,
+            request_timeout,
+            replying: RwLock::new(()),
+            maps_direct_files: AtomicBool::new(false),
+        }
+    }
+
+    /// Take it before reading the tree for a reply that the kernel will cache; drop it once the reply
+    /// has left.
+    fn reply_in_order(&self) -> RwLockReadGuard<'_, ()> {
+        self.replying.read()
+    }
+
+    /// Submits a change; `then` answers the kernel, on the node's thread.
+    fn submit(
+        self: &Arc<Self>,
+        command: Command,
+        then: impl FnOnce(&Arc<Mount>, Result<Reply, Failure>) + Send + 'static,
+    ) {
+        let mount = Arc::clone(self);
+        let before = self.doubts.begin();
+        let done = move |answer: Answer| {
+            match &answer {
+                Ok(_) => mount.doubts.succeeded(before, || mount.node.tree().zxid()),
+                Err(failure) => mount.doubts.failed(*failure),
+            }
+            then(&mount, answer);
+        };
+        self.node.submit(command, Box::new(done));
+    }
+
+    /// [`Mount::submit`] for operations whose answer is no more than success.
+    fn submit_for(self: &Arc<Self>, command: Command, reply: fuser::ReplyEmpty) {
+        self.submit(command, move |_, answer| {
+            answer_empty(reply, answer.map_err(errno::of_failure))
+        });
+    }
+}
+
+fn answer_empty<T>(reply: fuser::ReplyEmpty, result: Result<T, Errno>) {
+    match result {
+        Ok(_) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}

@@ -1,0 +1,188 @@
+//! What is mounted where: checks before mounting, and the way out when an orderly one is barred.
+
+use crate::error::Error;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const DEVICE: &str = "/dev/fuse";
+const TYPE: &str = "fuse.keepfs";
+
+/// A line of `/proc/self/mountinfo`.
+#[derive(Debug, PartialEq)]
+pub struct Mounted {
+    /// `MAJOR:MINOR`
+    pub device: String,
+    pub point: PathBuf,
+    pub kind: String,
+    pub source: String,
+}
+
+/// Makes a directory ready to be mounted on; returns its absolute path.
+pub fn prepare(mountpoint: &Path) -> Result<PathBuf, Error> {
+    check_device(mountpoint)?;
+    let absolute = make(mountpoint)?;
+    let problem = |problem: String| Error::Mount { path: absolute.clone(), problem };
+    if let Some(mounted) = at(&absolute) {
+        let Mounted { kind, source, .. } = mounted;
+        return Err(problem(if kind == TYPE {
+            "a keepfs is mounted here already; `umount` it, or mount elsewhere".into()
+        } else {
+            format!("{source} ({kind}) is mounted here; `umount` it, or mount elsewhere")
+        }));
+    }
+    let metadata = fs::metadata(&absolute).map_err(|error| problem(error.to_string()))?;
+    if !metadata.is_dir() {
+        return Err(problem("it is not a directory".into()));
+    }
+    if fs::read_dir(&absolute).is_ok_and(|mut entries| entries.next().is_some()) {
+        log::warn!("{}: its own files are hidden while mounted", absolute.display());
+    }
+    Ok(absolute)
+}
+
+fn check_device(mountpoint: &Path) -> Result<(), Error> {
+    let Err(error) = OpenOptions::new().read(true).write(true).open(DEVICE) else { return Ok(()) };
+    let problem = match error.kind() {
+        ErrorKind::NotFound => format!(
+            "there is no {DEVICE}: load it with `modprobe fuse`; start a container with \
+             `--device {DEVICE} --cap-add SYS_ADMIN`"
+        ),
+        ErrorKind::PermissionDenied => {
+            format!(
+                "{DEVICE} may not be opened by this user: `chmod 666 {DEVICE}`, or start as root"
+            )
+        }
+        _ => format!("{DEVICE}: {error}"),
+    };
+    Err(Error::Mount { path: mountpoint.to_owned(), problem })
+}
+
+/// The directory's real path; it is made if it is missing. What a keepfs that was killed left mounted
+/// is cleared away.
+fn make(mountpoint: &Path) -> Result<PathBuf, Error> {
+    let failed = |problem: String| Error::Mount { path: mountpoint.to_owned(), problem };
+    let absolute = std::path::absolute(mountpoint).map_err(|error| failed(error.to_string()))?;
+    while is_stale(&absolute) {
+        match at(&absolute) {
+            Some(mounted) if mounted.kind == TYPE => {
+                log::warn!("{}: clearing the mount of a killed keepfs", absolute.display());
+                detach(&absolute);
+                if is_stale(&absolute) && at(&absolute).is_some_and(|m| m.device == mounted.device)
+                {
+                    return Err(failed("a stale mount is in the way: `umount -l` it".into()));
+                }
+            }
+            Some(mounted) => {
+                let Mounted { kind, source, .. } = mounted;
+                return Err(failed(format!(
+                    "a stale mount of {source} ({kind}) is in the way: `umount -l` it"
+                )));
+            }
+            None => return Err(failed("it lies in a stale mount".into())),
+        }
+    }
+    fs::create_dir_all(&absolute).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            failed("it is not a directory".into())
+        }
+        _ => failed(format!("it does not exist and cannot be made: {error}")),
+    })?;
+    absolute.canonicalize().map_err(|error| failed(error.to_string()))
+}
+
+/// "Transport endpoint is not connected": mounted, and nobody serves it.
+fn is_stale(path: &Path) -> bool {
+    matches!(
+        fs::symlink_metadata(path).map_err(|error| error.raw_os_error()),
+        Err(Some(libc::ENOTCONN | libc::ECONNABORTED))
+    )
+}
+
+/// The topmost mount at exactly this path.
+pub fn at(path: &Path) -> Option<Mounted> {
+    let table = fs::read("/proc/self/mountinfo").ok()?;
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse)
+        .filter(|mounted| mounted.point == path)
+        .last()
+}
+
+/// Aborts and detaches what is mounted here, as far as this user may.
+pub fn detach(path: &Path) {
+    let Ok(target) = CString::new(path.as_os_str().as_bytes()) else { return };
+    // SAFETY: `target` is a string that ends in NUL and outlives the call.
+    let failed = unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) != 0 };
+    if !failed {
+        return;
+    }
+    let error = io::Error::last_os_error();
+    let helped = Command::new("fusermount3")
+        .args([OsStr::new("-u"), OsStr::new("-z"), OsStr::new("--"), path.as_os_str()])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !helped {
+        log::warn!("{} cannot be unmounted: {error}", path.display());
+    }
+}
+
+/// `36 35 98:0 /root /point options [optional fields] - type source options`
+fn parse(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let device = String::from_utf8_lossy(fields.nth(2)?).into_owned();
+    let point = PathBuf::from(unescape(fields.nth(1)?));
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = String::from_utf8_lossy(fields.next()?).into_owned();
+    let source = unescape(fields.next()?).to_string_lossy().into_owned();
+    Some(Mounted { device, point, kind, source })
+}
+
+/// Blanks, tabs, newlines and backslashes come as `\` and three octal digits.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mountinfo_line_is_read_with_its_escapes_and_optional_fields() {
+        let line = br"64 30 0:57 / /mnt/my\040disk rw,nosuid shared:5 - fuse.keepfs keepfs rw";
+        let mounted = parse(line).unwrap();
+        assert_eq!(mounted.device, "0:57");
+        assert_eq!(mounted.point, Path::new("/mnt/my disk"));
+        assert_eq!((mounted.kind.as_str(), mounted.source.as_str()), (TYPE, "keepfs"));
+        assert_eq!(parse(b"garbage"), None);
+    }
+
+    #[test]
+    fn the_root_is_mounted() {
+        assert!(at(Path::new("/")).is_some());
+        assert!(at(Path::new("/nowhere")).is_none());
+    }
+}

@@ -1,0 +1,189 @@
+//! The notifier: carries every batch of changes to the kernel, in order, then hands out the lock
+//! grants in it and reports it visible.
+//!
+//! 1. A batch comes from the node. Replies that were read from an older tree leave first
+//!    (`Mount::replying`).
+//! 2. [`plan`] works out, each once, the inodes and names the kernel holds and must forget.
+//! 3. Inodes are forgotten here; names by a second thread ([`names`]), for that takes the directory's
+//!    lock, which an operation of this host may hold for as long as its answer takes. If one does,
+//!    the kernel is told to forget all names, which takes no lock (Linux 6.16; before that, the name
+//!    is forgotten as soon as the operation is answered, and may be seen until then).
+//! 4. Orphans nobody has open are let go of, waiters are granted, barriers run, the node is told.
+
+mod doubts;
+mod names;
+mod plan;
+mod visible;
+
+pub use doubts::Doubts;
+pub use visible::Visible;
+
+use super::Mount;
+use super::kernel::{Kernel, Known, Pages};
+use crate::node::{Applied, Batch, Event};
+use crate::tree::{Change, Ino, SessionId};
+use crossbeam_channel::{Receiver, select};
+use names::NameForgetter;
+use plan::{Knowledge, Plan};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// An inode the kernel was told of this recently may be on its way into its table: the reply wakes
+/// the thread that asked, and only that thread enters it.
+const UNDERWAY: Duration = Duration::from_secs(1);
+/// Pauses before asking again for such an inode; about 100 ms together.
+const AGAIN: [u64; 10] = [20, 50, 100, 200, 500, 1_000, 5_000, 10_000, 30_000, 50_000];
+
+pub struct Notifier {
+    mount: Arc<Mount>,
+    kernel: Arc<Kernel>,
+    names: NameForgetter,
+}
+
+impl Notifier {
+    pub fn new(mount: Arc<Mount>, kernel: Kernel) -> Notifier {
+        let kernel = Arc::new(kernel);
+        let names = NameForgetter::start(Arc::clone(&kernel));
+        Notifier { mount, kernel, names }
+    }
+
+    /// Runs until the node's events end or `stop` fires or disconnects.
+    pub fn run(mut self, events: &Receiver<Event>, stop: &Receiver<()>) {
+        loop {
+            let event = select! {
+                recv(events) -> event => event,
+                recv(stop) -> _ => return,
+            };
+            match event {
+                Ok(Event::Batch(batch)) => self.carry(&batch),
+                Ok(Event::SessionLost(session)) => self.mount.session_lost(session),
+                Ok(Event::SessionOpened(_)) => {}
+                Ok(Event::Stopping) => self.mount.answer_all_waiters(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn carry(&mut self, batch: &Batch) {
+        drop(self.mount.replying.write());
+        let own = self.mount.node.session();
+        if batch.reset {
+            self.forget_everything();
+        } else {
+            let plan = self.plan(&batch.applied, own);
+            self.forget(plan);
+        }
+        for change in batch.applied.iter().flat_map(|applied| &applied.changes) {
+            self.hand_out(change, own);
+        }
+        self.mount.visible.reach(batch.last);
+        self.mount.doubts.carried(batch.last);
+        self.mount.node.made_visible(batch.last);
+    }
+
+    fn plan(&self, applied: &[Applied], own: Option<SessionId>) -> Plan {
+        let doubtful = self.mount.doubts.is_open();
+        let tree = self.mount.node.tree();
+        let knowledge = Knowledge { tree: &tree, inodes: &self.mount.inodes };
+        let mut plan = Plan::default();
+        for applied in applied {
+            let by_kernel = Some(applied.origin) == own && !doubtful;
+            for change in &applied.changes {
+                if by_kernel {
+                    plan.add_own(change, &knowledge);
+                } else {
+                    plan.add_foreign(change, &knowledge);
+                }
+            }
+        }
+        plan
+    }
+
+    fn forget(&mut self, plan: Plan) {
+        for (ino, pages) in plan.inodes {
+            self.forget_inode(ino, pages);
+        }
+        if plan.all_names && self.kernel.forget_all_names().is_err() {
+            self.forget_top_level();
+        }
+        if !plan.names.is_empty() {
+            self.forget_names(plan.names);
+        }
+    }
+
+    fn forget_inode(&self, ino: Ino, pages: Option<Pages>) {
+        let inodes = &self.mount.inodes;
+        let mut pauses = AGAIN.iter();
+        while let Some(Known::No) = heard(self.kernel.forget_inode(ino, pages)) {
+            let underway = inodes.is_known(ino) && inodes.answered_within(ino, UNDERWAY);
+            match pauses.next() {
+                Some(pause) if underway => thread::sleep(Duration::from_micros(*pause)),
+                _ => return,
+            }
+        }
+    }
+
+    fn forget_names(&mut self, names: names::Names) {
+        let free = self.mount.held.announce(names.iter().map(|(directory, _)| *directory));
+        let idle = self.names.is_idle();
+        if free && idle {
+            self.names.begin(names);
+            if self.names.wait(self.mount.held.contended()) {
+                self.mount.held.announce([]);
+                return;
+            }
+            let _ = self.kernel.forget_all_names();
+        } else if self.kernel.forget_all_names().is_err() {
+            self.names.begin(names);
+        }
+    }
+
+    /// A snapshot took the tree's place.
+    fn forget_everything(&mut self) {
+        if self.kernel.forget_all_names().is_err() {
+            self.forget_top_level();
+        }
+        for ino in self.mount.inodes.all() {
+            heard(self.kernel.forget_inode(ino, Some(Pages::ALL)));
+        }
+    }
+
+    /// Forgetting a directory's name forgets everything below: all names, for kernels that cannot
+    /// forget them at once.
+    fn forget_top_level(&mut self) {
+        let names = self.mount.inodes.root_names();
+        self.forget_names(names.into_iter().map(|name| (Ino::ROOT, name)).collect());
+    }
+
+    fn hand_out(&self, change: &Change, own: Option<SessionId>) {
+        match change {
+            Change::Orphaned { ino } => {
+                if self.mount.handles.orphaned(*ino) {
+                    self.mount.orphans.let_go(*ino);
+                }
+            }
+            Change::Freed { ino } => self.mount.handles.freed(*ino),
+            Change::Granted { session, ino, waiter, token } if Some(*session) == own => {
+                self.mount.granted(*ino, *waiter, *token);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The mount being gone is no news: it is unmounted.
+fn heard(result: io::Result<Known>) -> Option<Known> {
+    result
+        .inspect_err(|error| {
+            let unmounted = matches!(
+                error.raw_os_error(),
+                Some(libc::ENODEV | libc::ENOTCONN | libc::ECONNABORTED)
+            );
+            if !unmounted {
+                log::warn!("the kernel could not be told of a change: {error}");
+            }
+        })
+        .ok()
+}

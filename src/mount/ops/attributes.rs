@@ -1,0 +1,103 @@
+//! `stat`, `chmod`, `chown`, `truncate`, `utimensat`.
+
+use crate::mount::attr::{self, TTL, TTL_NONE};
+use crate::mount::{Caller, Mount, control, errno};
+use crate::tree::{Command, Ino, Kind, SetAttributes};
+use fuser::{Errno, ReplyAttr, TimeOrNow};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What SETATTR asks for; `None` stays as it is.
+pub struct AskedAttributes {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<TimeOrNow>,
+    pub mtime: Option<TimeOrNow>,
+}
+
+impl Mount {
+    pub fn getattr(&self, ino: Ino, fh: Option<u64>, reply: ReplyAttr) {
+        if control::is_control(ino) {
+            return match self.control_attr(ino) {
+                Some(attr) => reply.attr(&TTL_NONE, &attr),
+                None => reply.error(Errno::ENOENT),
+            };
+        }
+        let _in_order = self.reply_in_order();
+        let attributes = self.node.tree().attributes(ino);
+        // ESTALE rather than ENOENT: the kernel then looks the path up anew.
+        let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
+        let mut attr = attr::file_attr(&attributes);
+        if self.sees_truncation(ino, fh) {
+            attr.size = 0;
+            attr.blocks = 0;
+        }
+        reply.attr(&self.attr_ttl(ino), &attr);
+    }
+
+    /// While a truncation waits for its first write, the file is empty for those who asked for it
+    /// and as it was for all others: nothing to be remembered.
+    pub(in crate::mount) fn attr_ttl(&self, ino: Ino) -> Duration {
+        if self.handles.truncation_waits(ino) { TTL_NONE } else { TTL }
+    }
+
+    pub fn setattr(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: Ino,
+        asked: AskedAttributes,
+        fh: Option<u64>,
+        reply: ReplyAttr,
+    ) {
+        if control::is_control(ino) {
+            return reply.error(Errno::EPERM);
+        }
+        let Some(current) = self.node.tree().attributes(ino) else {
+            return reply.error(Errno::ESTALE);
+        };
+        // `>` empties a backup stream by beginning a new one; there is nothing else to truncate.
+        let size = asked.size.filter(|_| current.kind != Kind::Stream);
+        if size.is_some() && fh.and_then(|fh| self.handles.get(fh)).is_some_and(|h| h.is_lost()) {
+            return reply.error(Errno::EIO);
+        }
+        // Only truncation asks whether the caller is privileged: `chown` takes set-id bits off files
+        // for everyone.
+        let changes_owner = asked.uid.is_some() || asked.gid.is_some();
+        let clear_set_id = (changes_owner && current.kind != Kind::Directory)
+            || (size.is_some() && caller.uid != 0);
+        let set = SetAttributes {
+            mode: asked.mode.map(|mode| mode & 0o7777),
+            uid: asked.uid,
+            gid: asked.gid,
+            size,
+            atime: asked.atime.map(attr::time_to_set),
+            mtime: asked.mtime.map(attr::time_to_set),
+            clear_set_id,
+        };
+        let truncation = size.is_some() && self.handles.take_truncation(ino);
+        let command = match size {
+            Some(size) if truncation => self.truncate_to(ino, size, clear_set_id),
+            _ => Command::SetAttributes { ino, set },
+        };
+        self.submit(command, move |mount, answer| match answer {
+            Ok(_) => mount.answer_attributes(ino, reply),
+            Err(failure) => {
+                if truncation {
+                    mount.handles.put_back_truncation(ino);
+                }
+                reply.error(errno::of_failure(failure));
+            }
+        });
+    }
+
+    fn answer_attributes(&self, ino: Ino, reply: ReplyAttr) {
+        let _in_order = self.reply_in_order();
+        let attributes = self.node.tree().attributes(ino);
+        match attributes {
+            Some(attributes) => reply.attr(&self.attr_ttl(ino), &attr::file_attr(&attributes)),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! New names: files, directories, links, nodes.
+
+use crate::mount::handles::{Handle, HandleKind};
+use crate::mount::opened::OpenReply;
+use crate::mount::{Caller, Mount, control, errno};
+use crate::node::Failure;
+use crate::tree::{Command, Create, Ino, Kind, Name, NewNode, Refusal, Reply, Role};
+use fuser::{Errno, ReplyCreate, ReplyEntry};
+use std::sync::Arc;
+
+impl Mount {
+    pub fn mkdir(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        reply: ReplyEntry,
+    ) {
+        self.make(caller, parent, name, NewNode::Directory, mode, reply);
+    }
+
+    pub fn symlink(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        target: &[u8],
+        reply: ReplyEntry,
+    ) {
+        let node = NewNode::Symlink { target: target.into() };
+        self.make(caller, parent, name, node, 0o777, reply);
+    }
+
+    pub fn mknod(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let node = match mode & libc::S_IFMT {
+            libc::S_IFREG => NewNode::File,
+            libc::S_IFIFO => NewNode::Fifo,
+            libc::S_IFSOCK => NewNode::Socket,
+            libc::S_IFCHR => NewNode::CharDevice { rdev },
+            libc::S_IFBLK => NewNode::BlockDevice { rdev },
+            _ => return reply.error(Errno::EINVAL),
+        };
+        self.make(caller, parent, name, node, mode, reply);
+    }
+
+    pub fn link(self: &Arc<Self>, ino: Ino, parent: Ino, name: &[u8], reply: ReplyEntry) {
+        if control::is_control(parent) || control::is_control(ino) {
+            return reply.error(Errno::EPERM);
+        }
+        let held = self.hold([parent, parent]);
+        let name = Name::from(name);
+        let command = Command::Link { ino, parent, name: name.clone() };
+        self.submit(command, move |mount, answer| {
+            match answer {
+                Ok(_) => mount.answer_new_entry(reply, (parent, &name), ino),
+                Err(failure) => reply.error(errno::of_failure(failure)),
+            }
+            drop(held);
+        });
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        node: NewNode,
+        mode: u32,
+        reply: ReplyEntry,
+    ) {
+        if is_reserved(parent, name) {
+            return reply.error(Errno::EPERM);
+        }
+        let held = self.hold([parent, parent]);
+        let name = Name::from(name);
+        let create = self.new_entry(caller, parent, name.clone(), node, mode);
+        self.submit(Command::Create(create), move |mount, answer| {
+            match answer {
+                Ok(Reply::Created { ino, .. }) => {
+                    mount.answer_new_entry(reply, (parent, &name), ino);
+                }
+                Ok(_) => reply.error(Errno::EIO),
+                Err(failure) => reply.error(errno::of_failure(failure)),
+            }
+            drop(held);
+        });
+    }
+
+    /// A command that creates `name`. A set-group-id directory gives its group, and to directories
+    /// the bit as well; the kernel leaves that to the filesystem.
+    pub(in crate::mount) fn new_entry(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: Name,
+        node: NewNode,
+        mode: u32,
+    ) -> Create {
+        let mut mode = mode & 0o7777;
+        let mut gid = caller.gid;
+        let directory = self.node.tree().attributes(parent);
+        if let Some(directory) = directory.filter(|directory| directory.mode & libc::S_ISGID != 0) {
+            gid = directory.gid;
+            if node == NewNode::Directory {
+                mode |= libc::S_ISGID;
+            }
+        }
+        Create { parent, name, node, mode, uid: caller.uid, gid, ticket: None, wait: false }
+    }
+
+    pub fn create(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        if is_reserved(parent, name) {
+            return reply.error(Errno::EPERM);
+        }
+        let role = self.node.tree().attributes(parent).map(|directory| directory.role);
+        if role == Some(Role::Lock) {
+            return self.create_ticket(caller, parent, name.into(), mode & 0o7777, flags, reply);
+        }
+        let held = self.hold([parent, parent]);
+        let asked = Name::from(name);
+        let create = self.new_entry(caller, parent, asked.clone(), NewNode::File, mode);
+        self.submit(Command::Create(create), move |mount, answer| {
+            match answer {
+                Ok(Reply::Created { ino, name }) => {
+                    let created = Created { parent, asked, ino, name };
+                    mount.open_created(caller, created, flags, reply);
+                }
+                Ok(_) => reply.error(Errno::EIO),
+                // Another host was faster. On ESTALE the kernel looks the name up again and opens
+                // what is there, with the permission checks that has.
+                Err(Failure::Refused(Refusal::AlreadyExists)) if flags & libc::O_EXCL == 0 => {
+                    reply.error(Errno::ESTALE);
+                }
+                Err(failure) => reply.error(errno::of_failure(failure)),
+            }
+            drop(held);
+        });
+    }
+
+    fn open_created(
+        self: &Arc<Self>,
+        caller: Caller,
+        created: Created,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        // What was just made is empty: there is nothing to truncate.
+        let flags = flags & !libc::O_TRUNC;
+        let _in_order = self.reply_in_order();
+        let tree = self.node.tree();
+        let ino = created.ino;
+        let ttl = self.name_ttl(&tree, created.parent, &created.asked);
+        let attributes = tree.attributes(ino);
+        drop(tree);
+        let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
+        if attributes.kind == Kind::Stream {
+            return self.open_stream(caller, attributes, flags, OpenReply::Create(reply));
+        }
+        let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
+        handle.created = created.name;
+        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        self.inodes.looked_up(ino);
+        let fopen = self.fopen_flags(flags);
+        OpenReply::Create(reply).opened(&handle, fopen, &attributes, ttl);
+    }
+}
+
+/// The outcome of a CREATE.
+struct Created {
+    parent: Ino,
+    /// What the kernel takes for the name.
+    asked: Name,
+    ino: Ino,
+    /// The name a `sequential` directory gave instead.
+    name: Option<Name>,
+}
+
+/// Names that are not the tree's to give.
+pub(super) fn is_reserved(parent: Ino, name: &[u8]) -> bool {
+    control::is_control(parent) || (parent == Ino::ROOT && name == control::NAME)
+}

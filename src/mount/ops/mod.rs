@@ -1,0 +1,17 @@
+//! The operations, by theme. Each is an `impl Mount`; none of them waits.
+
+mod attributes;
+mod create;
+mod list;
+mod lookup;
+mod open;
+mod read;
+mod remove;
+mod space;
+mod sync;
+mod truncate;
+mod write;
+mod xattr;
+
+pub use attributes::AskedAttributes;
+pub use write::Writing;

@@ -1,0 +1,136 @@
+//! OPEN, FLUSH, RELEASE.
+
+use crate::mount::handles::{Handle, HandleKind};
+use crate::mount::opened::OpenReply;
+use crate::mount::{Caller, Mount, answer_empty, control, errno};
+use crate::tree::{Ino, Kind, LockOwner};
+use fuser::{Errno, FopenFlags, ReplyEmpty, ReplyOpen};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Mount {
+    pub fn open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
+        if control::is_control(ino) {
+            return self.open_control(ino, flags, reply);
+        }
+        let tree = self.node.tree();
+        let attributes = tree.attributes(ino);
+        let is_ticket = tree.ticket(ino).is_some();
+        drop(tree);
+        // ESTALE: the kernel looks the path up again, and finds what is there now.
+        let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
+        let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        if attributes.kind == Kind::Stream {
+            return self.open_stream(caller, attributes, flags, OpenReply::Open(reply));
+        }
+        if is_ticket && writable {
+            return self.open_ticket(caller, attributes, flags, reply);
+        }
+        if flags & libc::O_TRUNC != 0 && !self.node.status().quorum {
+            return reply.error(Errno::EROFS);
+        }
+        self.open_file(ino, flags, HandleKind::File, reply);
+    }
+
+    /// Enters the handle before asking whether the inode is still there: from then on this session
+    /// keeps it, even unlinked.
+    pub(in crate::mount) fn open_file(
+        &self,
+        ino: Ino,
+        flags: i32,
+        kind: HandleKind,
+        reply: ReplyOpen,
+    ) {
+        let handle = Handle::new(ino, flags, self.node.session(), kind);
+        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        let attributes = self.node.tree().attributes(ino);
+        match attributes {
+            Some(attributes) => {
+                let fopen = self.fopen_flags(flags);
+                OpenReply::Open(reply).opened(&handle, fopen, &attributes, Default::default());
+            }
+            None => {
+                self.close(handle.fh);
+                reply.error(Errno::ESTALE);
+            }
+        }
+    }
+
+    fn open_control(&self, ino: Ino, flags: i32, reply: ReplyOpen) {
+        if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0 {
+            return reply.error(Errno::EACCES);
+        }
+        let Some(text) = self.control_text(ino) else { return reply.error(Errno::ENOENT) };
+        let handle = Handle::new(ino, flags, self.node.session(), HandleKind::Control(text));
+        match self.handles.open(handle) {
+            // Direct I/O, for the kernel would believe the size it was told before the text was made.
+            Some(handle) => reply.opened(
+                fuser::FileHandle(handle.fh),
+                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+            ),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+
+    /// Readers use the kernel's cache, which the notifier keeps right, and need no FLUSH. Writers do
+    /// direct I/O: a cached write keeps its page locked until it is answered, and the notifier, which
+    /// has to invalidate what another host wrote there, would wait for it, while that host's mount
+    /// may be waiting for this one. And what `O_APPEND` puts at the tree's end would stand in the
+    /// cache at the end the kernel knew.
+    pub(in crate::mount) fn fopen_flags(&self, flags: i32) -> FopenFlags {
+        let keep = FopenFlags::FOPEN_KEEP_CACHE;
+        match flags & libc::O_ACCMODE {
+            libc::O_RDONLY if flags & libc::O_TRUNC == 0 => keep | FopenFlags::FOPEN_NOFLUSH,
+            libc::O_RDONLY => keep,
+            libc::O_WRONLY => keep | FopenFlags::FOPEN_DIRECT_IO,
+            _ if self.maps_direct_files.load(Ordering::Relaxed) || flags & libc::O_APPEND != 0 => {
+                keep | FopenFlags::FOPEN_DIRECT_IO
+            }
+            // An older kernel would refuse to map it shared.
+            _ => keep,
+        }
+    }
+
+    pub fn flush(self: &Arc<Self>, caller: Caller, fh: u64, owner: LockOwner, reply: ReplyEmpty) {
+        let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
+        self.unlock_at_flush(&handle, owner);
+        if let HandleKind::Stream(stream) = &handle.kind {
+            return self.flush_stream(caller, &handle, stream, reply);
+        }
+        if !self.closes_truncated(caller, &handle) {
+            return reply.ok();
+        }
+        self.settle_truncation(handle.ino, |_, result| {
+            answer_empty(reply, result.map_err(errno::of_failure));
+        });
+    }
+
+    pub fn release(self: &Arc<Self>, fh: u64, flock_owner: Option<LockOwner>, reply: ReplyEmpty) {
+        let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
+        self.unlock_at_release(&handle, flock_owner);
+        if let HandleKind::Stream(stream) = &handle.kind {
+            self.release_stream(stream);
+        }
+        // Nobody waits for this answer; the truncation is carried out all the same.
+        reply.ok();
+        if !handle.truncates() {
+            return self.close(fh);
+        }
+        self.settle_truncation(handle.ino, move |mount, result| {
+            if let Err(failure) = result {
+                log::warn!(
+                    "inode {} stays as it was, its truncation failed: {failure:?}",
+                    handle.ino
+                );
+            }
+            mount.close(fh);
+        });
+    }
+
+    /// Removes a handle from the table, and lets go of an orphan with its last one.
+    pub(in crate::mount) fn close(&self, fh: u64) {
+        if let Some(orphan) = self.handles.close(fh) {
+            self.orphans.let_go(orphan);
+        }
+    }
+}

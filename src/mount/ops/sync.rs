@@ -1,0 +1,20 @@
+//! `fsync`: a barrier. Writes are durable on a majority before they are answered, so what is left to
+//! do is the other direction: everything committed anywhere before now is applied here, and this
+//! host's kernel has been told.
+
+use crate::mount::{Mount, errno};
+use fuser::ReplyEmpty;
+use std::sync::Arc;
+
+impl Mount {
+    pub fn fsync(self: &Arc<Self>, reply: ReplyEmpty) {
+        let mount = Arc::clone(self);
+        self.node.barrier(Box::new(move |answer| match answer {
+            Ok(_) => {
+                let zxid = mount.node.tree().zxid();
+                mount.visible.after(zxid, Box::new(move || reply.ok()));
+            }
+            Err(failure) => reply.error(errno::of_failure(failure)),
+        }));
+    }
+}

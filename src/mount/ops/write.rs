@@ -1,0 +1,103 @@
+//! WRITE and FALLOCATE. A write is committed before it is answered: its error is the caller's, while
+//! one at `close` would never reach a shell.
+
+use crate::mount::handles::{Handle, HandleKind};
+use crate::mount::{Mount, errno};
+use crate::node::Failure;
+use crate::tree::{AllocateHow, Command, Ino, Place, Reply, Write};
+use fuser::{Errno, ReplyEmpty, ReplyWrite, WriteFlags};
+use std::sync::Arc;
+
+/// What WRITE brings.
+pub struct Writing<'a> {
+    pub offset: u64,
+    pub data: &'a [u8],
+    pub write_flags: WriteFlags,
+    /// The open flags as they are now.
+    pub flags: i32,
+}
+
+impl Mount {
+    pub fn write(self: &Arc<Self>, ino: Ino, fh: u64, writing: Writing<'_>, reply: ReplyWrite) {
+        let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
+        match &handle.kind {
+            HandleKind::Stream(stream) => {
+                self.write_stream(stream, writing.offset, writing.data, reply);
+            }
+            HandleKind::Control(_) => reply.error(Errno::EBADF),
+            HandleKind::File | HandleKind::Ticket => self.write_file(ino, handle, writing, reply),
+        }
+    }
+
+    fn write_file(
+        self: &Arc<Self>,
+        ino: Ino,
+        handle: Arc<Handle>,
+        writing: Writing<'_>,
+        reply: ReplyWrite,
+    ) {
+        // From the page cache (a shared mapping): the kernel knows the place, and guessed the handle.
+        let from_cache = writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if handle.is_lost() && !from_cache {
+            return reply.error(Errno::EIO);
+        }
+        let appends = writing.flags & libc::O_APPEND != 0 && !from_cache;
+        let truncation = self.handles.take_truncation(ino);
+        let place = match (truncation, appends) {
+            (true, true) => Place::Replace(0),
+            (true, false) => Place::Replace(writing.offset),
+            (false, true) => Place::End,
+            (false, false) => Place::At(writing.offset),
+        };
+        let clear_set_id = writing.write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let data: Box<[u8]> = writing.data.into();
+        let ticket = matches!(handle.kind, HandleKind::Ticket).then(|| data.clone());
+        let command = Command::Write(Write { ino, place, data, clear_set_id });
+        self.submit(command, move |mount, answer| match answer {
+            Ok(Reply::Written { length, .. }) => {
+                if let Some(content) = ticket {
+                    mount.ticket_written(&handle, &content);
+                }
+                reply.written(length);
+            }
+            Ok(_) => reply.error(Errno::EIO),
+            Err(failure) => {
+                if truncation {
+                    mount.handles.put_back_truncation(ino);
+                }
+                reply.error(errno::of_failure(failure));
+            }
+        });
+    }
+
+    pub fn fallocate(
+        self: &Arc<Self>,
+        ino: Ino,
+        fh: u64,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
+        match &handle.kind {
+            HandleKind::Stream(_) | HandleKind::Control(_) => return reply.error(Errno::ENOTSUP),
+            HandleKind::File | HandleKind::Ticket if handle.is_lost() => {
+                return reply.error(Errno::EIO);
+            }
+            HandleKind::File | HandleKind::Ticket => {}
+        }
+        let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 if keep_size => AllocateHow::KeepSize,
+            0 => AllocateHow::Grow,
+            libc::FALLOC_FL_PUNCH_HOLE if keep_size => AllocateHow::PunchHole,
+            libc::FALLOC_FL_ZERO_RANGE => AllocateHow::ZeroRange { keep_size },
+            _ => return reply.error(Errno::ENOTSUP),
+        };
+        self.settle_truncation(ino, move |mount, settled: Result<(), Failure>| match settled {
+            Ok(()) => mount.submit_for(Command::Allocate { ino, offset, length, how }, reply),
+            Err(failure) => reply.error(errno::of_failure(failure)),
+        });
+    }
+}

@@ -1,0 +1,213 @@
+//! Mounting, serving and unmounting.
+
+use super::adapter::Adapter;
+use super::kernel::Kernel;
+use super::notify::Notifier;
+use super::{Mount, MountConfig, mounts};
+use crate::error::Error;
+use crate::node::Node;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fuser::{Config, InitFlags, KernelConfig, MountOption, Session, SessionACL, SessionUnmounter};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Largest WRITE, bytes: what the kernel's page limit allows, and a whole file of the default size.
+const WRITE_BYTES_MAX: u32 = 1 << 20;
+/// Readahead requests the kernel may have under way at once.
+const BACKGROUND_MAX: u16 = 64;
+/// How long an unmount waits for the kernel to let go.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(3);
+/// Aborts every operation after so many seconds, waiting ones too, and the mount with them.
+const REQUEST_TIMEOUT: &str = "/proc/sys/fs/fuse/max_request_timeout";
+
+/// A mount that is being served. Dropping it unmounts.
+pub struct MountHandle {
+    mount: Arc<Mount>,
+    mountpoint: PathBuf,
+    /// `MAJOR:MINOR` of the mount, so that never another one is unmounted in its stead.
+    device: Option<String>,
+    unmounter: SessionUnmounter,
+    ended: Receiver<()>,
+    stop_notifier: Option<Sender<()>>,
+    notifier: Option<JoinHandle<()>>,
+}
+
+pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Error> {
+    let as_root = is_root();
+    let mountpoint = mounts::prepare(&config.mountpoint)?;
+    let events = node.subscribe();
+    let mount = Arc::new(Mount::new(node, config.streams.clone(), request_timeout()));
+    // The kernel remembers nothing yet, so it has been told everything.
+    mount.visible.reach(mount.node.tree().zxid());
+    let options = options(&config, as_root);
+    let mut session = Session::new(Adapter(Arc::clone(&mount)), &mountpoint, &options)
+        .map_err(|source| explain(&mountpoint, &source))?;
+    let failed = |source: io::Error| explain(&mountpoint, &source);
+    let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    let unmounter = session.unmount_callable();
+    let notifier = Notifier::new(Arc::clone(&mount), Kernel::new(device));
+    let (stop_notifier, stop) = bounded(1);
+    let notifier = thread::Builder::new()
+        .name("mount-notify".into())
+        .spawn(move || notifier.run(&events, &stop))
+        .map_err(failed)?;
+    let (tell_end, ended) = bounded(1);
+    let serve = move || {
+        if let Err(error) = session.run() {
+            log::error!("the mount ended: {error}");
+        }
+        let _ = tell_end.send(());
+    };
+    thread::Builder::new().name("mount-session".into()).spawn(serve).map_err(failed)?;
+    Ok(MountHandle {
+        mount,
+        device: mounts::at(&mountpoint).map(|mounted| mounted.device),
+        mountpoint,
+        unmounter,
+        ended,
+        stop_notifier: Some(stop_notifier),
+        notifier: Some(notifier),
+    })
+}
+
+fn options(config: &MountConfig, as_root: bool) -> Config {
+    let mut options = Config::default();
+    options.mount_options = vec![
+        MountOption::FSName("keepfs".into()),
+        // `MountOption::Subtype` reaches fusermount only; this way the type is `fuse.keepfs` for root too.
+        MountOption::CUSTOM("subtype=keepfs".into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+    ];
+    let everyone = config.allow_other.unwrap_or(as_root);
+    options.acl = if everyone { SessionACL::All } else { SessionACL::Owner };
+    options.n_threads = Some(config.threads.max(1));
+    // A descriptor a thread spares the kernel one lock that all of them would share.
+    options.clone_fd = true;
+    options
+}
+
+impl Mount {
+    /// INIT: what the kernel offers and we take.
+    pub(super) fn negotiate(&self, config: &mut KernelConfig) {
+        let wanted = [
+            // O_TRUNC comes with OPEN, so that it can wait for the first write.
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_FLOCK_LOCKS,
+            InitFlags::FUSE_POSIX_LOCKS,
+            InitFlags::FUSE_BIG_WRITES,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            // Set-id bits go with the write or truncation itself, and no write asks first for the
+            // file's capabilities.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            // The notifier says what is stale; nothing else is.
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        ];
+        for flag in wanted {
+            let taken = config.add_capabilities(flag).is_ok();
+            if flag == InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP {
+                self.maps_direct_files.store(taken, Ordering::Relaxed);
+            } else if !taken {
+                log::warn!("this kernel's FUSE lacks {flag:?}");
+            }
+        }
+        let in_bounds = config.set_max_write(WRITE_BYTES_MAX).is_ok()
+            && config.set_max_background(BACKGROUND_MAX).is_ok();
+        debug_assert!(in_bounds);
+    }
+}
+
+/// The kernel's bound on every request, if the administrator set one.
+fn request_timeout() -> Option<Duration> {
+    let seconds: u64 = fs::read_to_string(REQUEST_TIMEOUT).ok()?.trim().parse().ok()?;
+    if seconds == 0 {
+        return None;
+    }
+    log::warn!(
+        "{REQUEST_TIMEOUT} is {seconds}: the kernel aborts a mount when a request takes longer. \
+         Whoever waits for a lock is sent away with EINTR before that; set it to 0 to let them wait"
+    );
+    Some(Duration::from_secs(seconds))
+}
+
+fn explain(mountpoint: &Path, source: &io::Error) -> Error {
+    let problem = if source.kind() == ErrorKind::PermissionDenied {
+        format!(
+            "{}; other users may be let in (`allow_other`) only by root, or with \
+             `user_allow_other` in /etc/fuse.conf",
+            source.to_string().trim()
+        )
+    } else if is_root() {
+        format!("{source}; in a container, mounting takes `--cap-add SYS_ADMIN --device /dev/fuse`")
+    } else {
+        format!("{}; as a user this takes fusermount3 (package fuse3)", source.to_string().trim())
+    };
+    Error::Mount { path: mountpoint.to_owned(), problem }
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid has no arguments and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+impl MountHandle {
+    /// Fires once when the mount has ended: by [`MountHandle::unmount`], or by an `umount` from
+    /// outside, after which the node goes on without a mount.
+    pub fn ended(&self) -> &Receiver<()> {
+        &self.ended
+    }
+
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// Answers what waits, unmounts, and stops serving. A mount somebody still works in is taken away
+    /// all the same: their descriptors fail with ENOTCONN. Never hangs.
+    pub fn unmount(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(stop_notifier) = self.stop_notifier.take() else { return };
+        self.mount.answer_all_waiters();
+        if let Err(error) = self.unmounter.unmount() {
+            log::warn!("{}: {error}; unmounting it with force", self.mountpoint.display());
+            self.unmount_by_force();
+        }
+        if self.ended.recv_timeout(UNMOUNT_PATIENCE).is_err() {
+            self.unmount_by_force();
+            if self.ended.recv_timeout(UNMOUNT_PATIENCE).is_err() {
+                log::warn!("{}: the kernel does not let go", self.mountpoint.display());
+            }
+        }
+        drop(stop_notifier);
+        if let Some(notifier) = self.notifier.take() {
+            let _ = notifier.join();
+        }
+    }
+
+    /// Aborts the connection and detaches the mount, if it is still ours.
+    fn unmount_by_force(&self) {
+        let Some(mounted) = mounts::at(&self.mountpoint) else { return };
+        if self.device.as_ref().is_some_and(|device| *device == mounted.device) {
+            mounts::detach(&self.mountpoint);
+        }
+    }
+}
+
+impl Drop for MountHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
