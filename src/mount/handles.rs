@@ -6,7 +6,7 @@ use crate::tree::{Ino, Name, SessionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One open file description of this host.
 pub struct Handle {
@@ -19,8 +19,8 @@ pub struct Handle {
     pub kind: HandleKind,
     /// The name a `sequential` directory gave, for `user.keepfs.created`.
     pub created: Option<Name>,
-    /// A lock taken through it is gone: what it writes from now on would be unprotected.
-    lost: AtomicBool,
+    /// The session of the lock that is held through it; 0: none is.
+    locked_in: AtomicU64,
 }
 
 /// What answers reads and writes on a handle.
@@ -36,8 +36,8 @@ pub enum HandleKind {
 
 impl Handle {
     pub fn new(ino: Ino, flags: i32, session: Option<SessionId>, kind: HandleKind) -> Handle {
-        let lost = AtomicBool::new(false);
-        Handle { fh: 0, ino, flags, session, kind, created: None, lost }
+        let locked_in = AtomicU64::new(0);
+        Handle { fh: 0, ino, flags, session, kind, created: None, locked_in }
     }
 
     pub fn is_writable(&self) -> bool {
@@ -49,13 +49,21 @@ impl Handle {
         self.flags & libc::O_TRUNC != 0
     }
 
-    /// From now on writes fail with EIO.
-    pub fn mark_lost(&self) {
-        self.lost.store(true, Ordering::Release);
+    /// A lock of this session is held through it.
+    pub fn hold(&self, session: SessionId) {
+        self.locked_in.store(session.0, Ordering::Release);
     }
 
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    /// No lock is held through it (any more).
+    pub fn let_go(&self) {
+        self.locked_in.store(0, Ordering::Release);
+    }
+
+    /// Whether a lock taken through it is gone, now that `believed` is the session: what it writes
+    /// would be unprotected.
+    pub fn is_lost(&self, believed: Option<SessionId>) -> bool {
+        let locked_in = self.locked_in.load(Ordering::Acquire);
+        locked_in != 0 && believed != Some(SessionId(locked_in))
     }
 }
 
@@ -157,11 +165,6 @@ impl Handles {
         let table = self.table.lock();
         table.handles.values().find(|h| h.ino == ino && h.created.is_some())?.created.clone()
     }
-
-    /// All handles `which` picks.
-    pub fn pick(&self, which: impl Fn(&Handle) -> bool) -> Vec<Arc<Handle>> {
-        self.table.lock().handles.values().filter(|handle| which(handle)).cloned().collect()
-    }
 }
 
 #[cfg(test)]
@@ -193,6 +196,18 @@ mod tests {
         assert_eq!(handles.close(b.fh), None);
         assert_eq!(handles.close(3), Some(Ino(20)));
         assert!(handles.open(file(20, 0)).is_none());
+    }
+
+    #[test]
+    fn a_lock_is_lost_with_the_session_it_was_taken_in() {
+        let handle = file(20, 0);
+        assert!(!handle.is_lost(None));
+        handle.hold(SessionId(7));
+        assert!(!handle.is_lost(Some(SessionId(7))));
+        assert!(handle.is_lost(None));
+        assert!(handle.is_lost(Some(SessionId(9))));
+        handle.let_go();
+        assert!(!handle.is_lost(None));
     }
 
     #[test]

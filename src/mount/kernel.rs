@@ -21,23 +21,12 @@ pub struct Kernel {
     forgets_names_at_once: bool,
 }
 
-/// Bytes of an inode the kernel may hold pages of; `end` is `None` for the end of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pages {
-    pub start: u64,
-    pub end: Option<u64>,
-}
-
-impl Pages {
-    pub const ALL: Pages = Pages { start: 0, end: None };
-
-    /// The smallest range that covers both.
-    pub fn and(self, other: Pages) -> Pages {
-        Pages {
-            start: self.start.min(other.start),
-            end: self.end.zip(other.end).map(|(one, other)| one.max(other)),
-        }
-    }
+/// Whether an inode's pages go with its attributes. All of them: files are small, and telling which
+/// pages the kernel may still hold afterwards is not worth the reading they would save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pages {
+    Keep,
+    Forget,
 }
 
 /// Whether the kernel knew what it was to forget.
@@ -55,18 +44,16 @@ impl Kernel {
         kernel
     }
 
-    /// Attributes, and those pages. Waits for the locks of the pages, of no directory.
-    pub fn forget_inode(&self, ino: Ino, pages: Option<Pages>) -> io::Result<Known> {
+    /// Attributes, and perhaps pages. Waits for the locks of the pages, of no directory.
+    pub fn forget_inode(&self, ino: Ino, pages: Pages) -> io::Result<Known> {
         // A negative offset leaves the pages alone; a length of zero reaches to the end.
-        let (offset, length) = match pages {
-            None => (-1, 0),
-            Some(Pages { start, end: None }) => (signed(start), 0),
-            Some(Pages { start, end: Some(end) }) => (signed(start), signed(end - start).max(1)),
+        let offset: i64 = match pages {
+            Pages::Keep => -1,
+            Pages::Forget => 0,
         };
         let mut body = [0; 24];
         body[..8].copy_from_slice(&ino.0.to_ne_bytes());
         body[8..16].copy_from_slice(&offset.to_ne_bytes());
-        body[16..].copy_from_slice(&length.to_ne_bytes());
         self.send(INVAL_INODE, &[&body])
     }
 
@@ -100,24 +87,5 @@ impl Kernel {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Known::No),
             Err(error) => Err(error),
         }
-    }
-}
-
-fn signed(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Pages;
-
-    #[test]
-    fn pages_to_the_end_cover_everything_after() {
-        let some = Pages { start: 10, end: Some(20) };
-        assert_eq!(
-            some.and(Pages { start: 15, end: Some(30) }),
-            Pages { start: 10, end: Some(30) }
-        );
-        assert_eq!(some.and(Pages { start: 15, end: None }), Pages { start: 10, end: None });
     }
 }

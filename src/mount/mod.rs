@@ -1,20 +1,23 @@
 //! The mount: kernel requests become commands, changes become invalidations.
 //!
-//! * [`adapter`] is the only file that names [`fuser::Filesystem`]: one line an operation.
+//! * [`adapter`] is the only file that names [`fuser::Filesystem`]: one call an operation.
 //! * `ops/` decides: a read is answered from the tree at once, on fuser's thread; a change is
 //!   submitted with a closure that owns the reply and answers it on the node's thread. No thread of
 //!   fuser's ever waits.
 //! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no request
 //!   and holds no lock while it writes to the kernel, which may block until requests are answered.
-//! * [`handles`], [`inodes`], [`held`] know what the kernel has open, remembers, and locks.
+//! * [`handles`], [`inodes`], [`directories`] know what the kernel has open, remembers, and locks.
+//! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
+//!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
 
 mod adapter;
 mod attr;
-mod control;
+pub mod control;
+mod directories;
 mod errno;
 mod handles;
-mod held;
 mod inodes;
+pub mod interrupts;
 mod kernel;
 mod locks;
 mod mounts;
@@ -22,17 +25,21 @@ mod notify;
 mod opened;
 mod ops;
 mod orphans;
+pub mod process_watch;
+pub mod processes;
+pub mod releases;
 mod setup;
 mod stream;
 mod tickets;
-mod waiters;
+pub mod waiters;
 
 use crate::error::Error;
 use crate::node::streams::StreamStore;
 use crate::node::{Answer, Failure, Node};
-use crate::tree::{Command, Reply};
+use crate::tree::{Command, Reply, SessionId};
 use fuser::Errno;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -56,7 +63,8 @@ pub struct MountConfig {
 
 impl MountConfig {
     pub fn new(mountpoint: impl Into<PathBuf>) -> MountConfig {
-        MountConfig { mountpoint: mountpoint.into(), allow_other: None, threads: 4, streams: None }
+        let mountpoint = mountpoint.into();
+        MountConfig { mountpoint, allow_other: None, threads: 4, streams: None }
     }
 }
 
@@ -66,20 +74,23 @@ pub struct Mount {
     node: Node,
     handles: handles::Handles,
     inodes: inodes::Inodes,
-    held: held::HeldDirectories,
-    waiters: waiters::Waiters,
+    directories: directories::Directories,
     orphans: orphans::Orphans,
     visible: notify::Visible,
     doubts: notify::Doubts,
-    streams: Option<Arc<dyn StreamStore>>,
-    /// The kernel aborts the whole mount should a request take longer: waiters are sent away before.
-    request_timeout: Option<Duration>,
     /// Held shared from reading the tree until the reply is written. The notifier passes through it
     /// exclusively before it invalidates, so no reply older than a change leaves after the
     /// invalidation of that change.
     replying: RwLock<()>,
     /// The kernel maps files shared that are open for direct I/O (Linux 6.6 on).
     maps_direct_files: AtomicBool,
+    held: Mutex<locks::Held>,
+    tickets: tickets::Tickets,
+    waiters: Arc<waiters::Waiters>,
+    releases: releases::Releases,
+    /// How long a reply may be owed before the kernel would abort the whole mount; `None`: for ever.
+    patience: Option<Duration>,
+    streams: Option<Arc<dyn StreamStore>>,
 }
 
 /// Who asks: as the kernel says.
@@ -97,25 +108,29 @@ impl Mount {
         setup::start(node, config)
     }
 
-    fn new(
-        node: Node,
-        streams: Option<Arc<dyn StreamStore>>,
-        request_timeout: Option<Duration>,
-    ) -> Mount {
-        Mount {
-            orphans: orphans::Orphans::start(node.clone()),
-            node,
+    /// Fails if threads or descriptors are used up.
+    fn new(node: Node, streams: Option<Arc<dyn StreamStore>>) -> io::Result<Mount> {
+        let waiters = Arc::default();
+        interrupts::start(Arc::clone(&waiters))?;
+        let proposer = node.clone();
+        let submit = move |command, done| proposer.submit(command, done);
+        Ok(Mount {
             handles: Default::default(),
             inodes: Default::default(),
-            held: Default::default(),
-            waiters: Default::default(),
+            directories: Default::default(),
+            orphans: orphans::Orphans::start(node.clone())?,
             visible: Default::default(),
             doubts: Default::default(),
-            streams,
-            request_timeout,
             replying: RwLock::new(()),
             maps_direct_files: AtomicBool::new(false),
-        }
+            held: Default::default(),
+            tickets: tickets::Tickets::new()?,
+            waiters,
+            releases: releases::Releases::new(Box::new(submit)),
+            patience: interrupts::patience(),
+            streams,
+            node,
+        })
     }
 
     /// Take it before reading the tree for a reply that the kernel will cache; drop it once the reply
@@ -145,8 +160,24 @@ impl Mount {
     /// [`Mount::submit`] for operations whose answer is no more than success.
     fn submit_for(self: &Arc<Self>, command: Command, reply: fuser::ReplyEmpty) {
         self.submit(command, move |_, answer| {
-            answer_empty(reply, answer.map_err(errno::of_failure))
+            answer_empty(reply, answer.map_err(errno::of_failure));
         });
+    }
+
+    /// What the session held is gone, what it waited for will not come. Handles know by themselves
+    /// that their locks were of another session than the one that is believed now.
+    fn session_lost(&self, session: SessionId) {
+        log::warn!("session {session} is lost: its locks, tickets and ephemeral entries are gone");
+        *self.held.lock() = Default::default();
+        self.releases.session_lost();
+        self.tickets.session_lost();
+        self.waiters.session_lost();
+    }
+
+    /// Nobody will be served any more: whoever waits gets an answer, so that nothing hangs.
+    fn let_go_of_waiters(&self) {
+        self.waiters.close();
+        self.visible.close();
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::node::{Failure, Node};
 use crate::tree::{Command, Ino};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,13 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    pub fn start(node: Node) -> Orphans {
+    /// Fails if threads are used up.
+    pub fn start(node: Node) -> io::Result<Orphans> {
         let (queue, queued) = unbounded();
         thread::Builder::new()
             .name("mount-orphans".into())
-            .spawn(move || release_all(&node, &queued))
-            .expect("a thread can be started");
-        Orphans { queue }
+            .spawn(move || release_all(&node, &queued))?;
+        Ok(Orphans { queue })
     }
 
     /// No descriptor of this host is open on it, nor will be.

@@ -3,12 +3,11 @@
 use super::adapter::Adapter;
 use super::kernel::Kernel;
 use super::notify::Notifier;
-use super::{Mount, MountConfig, mounts};
+use super::{Mount, MountConfig, interrupts, mounts};
 use crate::error::Error;
 use crate::node::Node;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fuser::{Config, InitFlags, KernelConfig, MountOption, Session, SessionACL, SessionUnmounter};
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -23,8 +22,6 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 /// How long an unmount waits for the kernel to let go.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(3);
-/// Aborts every operation after so many seconds, waiting ones too, and the mount with them.
-const REQUEST_TIMEOUT: &str = "/proc/sys/fs/fuse/max_request_timeout";
 
 /// A mount that is being served. Dropping it unmounts.
 pub struct MountHandle {
@@ -42,16 +39,17 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
     let as_root = is_root();
     let mountpoint = mounts::prepare(&config.mountpoint)?;
     let events = node.subscribe();
-    let mount = Arc::new(Mount::new(node, config.streams.clone(), request_timeout()));
+    warn_of_request_timeout();
+    let failed = |source: io::Error| explain(&mountpoint, &source);
+    let mount = Arc::new(Mount::new(node, config.streams.clone()).map_err(failed)?);
     // The kernel remembers nothing yet, so it has been told everything.
     mount.visible.reach(mount.node.tree().zxid());
     let options = options(&config, as_root);
     let mut session = Session::new(Adapter(Arc::clone(&mount)), &mountpoint, &options)
         .map_err(|source| explain(&mountpoint, &source))?;
-    let failed = |source: io::Error| explain(&mountpoint, &source);
     let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
     let unmounter = session.unmount_callable();
-    let notifier = Notifier::new(Arc::clone(&mount), Kernel::new(device));
+    let notifier = Notifier::new(Arc::clone(&mount), Kernel::new(device)).map_err(failed)?;
     let (stop_notifier, stop) = bounded(1);
     let notifier = thread::Builder::new()
         .name("mount-notify".into())
@@ -128,17 +126,15 @@ impl Mount {
     }
 }
 
-/// The kernel's bound on every request, if the administrator set one.
-fn request_timeout() -> Option<Duration> {
-    let seconds: u64 = fs::read_to_string(REQUEST_TIMEOUT).ok()?.trim().parse().ok()?;
-    if seconds == 0 {
-        return None;
+fn warn_of_request_timeout() {
+    if let Some(timeout) = interrupts::request_timeout() {
+        log::warn!(
+            "fs.fuse.max_request_timeout or default_request_timeout is {} s: the kernel aborts a mount \
+             when a request takes longer. Whoever waits for a lock is sent away with EINTR before \
+             that; set them to 0 to let them wait",
+            timeout.as_secs()
+        );
     }
-    log::warn!(
-        "{REQUEST_TIMEOUT} is {seconds}: the kernel aborts a mount when a request takes longer. \
-         Whoever waits for a lock is sent away with EINTR before that; set it to 0 to let them wait"
-    );
-    Some(Duration::from_secs(seconds))
 }
 
 fn explain(mountpoint: &Path, source: &io::Error) -> Error {
@@ -180,7 +176,7 @@ impl MountHandle {
 
     fn end(&mut self) {
         let Some(stop_notifier) = self.stop_notifier.take() else { return };
-        self.mount.answer_all_waiters();
+        self.mount.let_go_of_waiters();
         if let Err(error) = self.unmounter.unmount() {
             log::warn!("{}: {error}; unmounting it with force", self.mountpoint.display());
             self.unmount_by_force();

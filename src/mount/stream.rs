@@ -8,11 +8,9 @@ use fuser::{Errno, ReplyData, ReplyEmpty, ReplyWrite};
 use std::sync::Arc;
 
 /// What an open stream handle keeps.
-pub struct OpenStream {}
+pub enum OpenStream {}
 
 impl Mount {
-    /// OPEN or CREATE of a znode of kind `Stream`. Enter the handle with `handles.open`, and answer
-    /// with `FOPEN_DIRECT_IO`: a READ that waits must not hold pages locked, or the notifier blocks.
     pub fn open_stream(
         self: &Arc<Self>,
         caller: Caller,
@@ -20,33 +18,37 @@ impl Mount {
         flags: i32,
         reply: OpenReply,
     ) {
-        let _ = (caller, attributes, flags);
+        let _ = (caller, attributes, flags, &self.streams);
         reply.error(Errno::ENOTSUP);
     }
 
-    pub fn read_stream(
-        self: &Arc<Self>,
-        stream: &OpenStream,
-        offset: u64,
-        size: u32,
-        reply: ReplyData,
-    ) {
+    pub fn read_stream(&self, stream: &OpenStream, offset: u64, size: u32, reply: ReplyData) {
         let _ = (stream, offset, size);
         reply.error(Errno::ENOTSUP);
     }
 
     pub fn write_stream(
-        self: &Arc<Self>,
+        &self,
+        caller: Caller,
         stream: &OpenStream,
         offset: u64,
         data: &[u8],
         reply: ReplyWrite,
     ) {
-        let _ = (stream, offset, data);
+        let _ = (caller, stream, offset, data);
         reply.error(Errno::ENOTSUP);
     }
 
-    /// FLUSH: some descriptor of it is being closed, or its process is ending.
+    pub fn grow_stream(
+        &self,
+        stream: &OpenStream,
+        length: u64,
+        then: impl FnOnce(Result<(), Errno>) + Send + 'static,
+    ) {
+        let _ = (stream, length);
+        then(Err(Errno::ENOTSUP));
+    }
+
     pub fn flush_stream(
         self: &Arc<Self>,
         caller: Caller,
@@ -58,8 +60,7 @@ impl Mount {
         reply.ok();
     }
 
-    /// RELEASE: the last descriptor is closed; the handle leaves the table right after.
-    pub fn release_stream(self: &Arc<Self>, stream: &OpenStream) {
+    pub fn release_stream(&self, stream: &OpenStream) {
         let _ = stream;
     }
 }

@@ -4,25 +4,35 @@ use super::handles::Handle;
 use super::{Caller, Mount};
 use crate::tree::{Attributes, Ino, Name};
 use fuser::{Errno, ReplyCreate, ReplyOpen};
+use std::io;
 use std::sync::Arc;
 
+/// What a mount knows of its own tickets beyond the tree.
+pub struct Tickets {}
+
+impl Tickets {
+    pub fn new() -> io::Result<Tickets> {
+        Ok(Tickets {})
+    }
+
+    pub fn session_lost(&self) {}
+}
+
 impl Mount {
-    /// CREATE in a directory whose role is `lock`. `mode`: permission bits, the umask taken off.
-    /// Own the reply; answer ESTALE once the ticket is queued, and the kernel sends OPEN.
+    #[expect(clippy::too_many_arguments, reason = "what the kernel asks with")]
     pub fn create_ticket(
         self: &Arc<Self>,
         caller: Caller,
-        parent: Ino,
+        directory: Ino,
         name: Name,
         mode: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _ = (caller, parent, name, mode, flags);
+        let _ = (caller, directory, name, mode, flags);
         reply.error(Errno::ENOTSUP);
     }
 
-    /// OPEN for writing of an existing ticket (`Tree::ticket` knows `attributes.ino`).
     pub fn open_ticket(
         self: &Arc<Self>,
         caller: Caller,
@@ -34,8 +44,24 @@ impl Mount {
         reply.error(Errno::ENOTSUP);
     }
 
-    /// `data` written through a handle of kind `Ticket` is committed: it may name a process.
-    pub fn ticket_written(self: &Arc<Self>, handle: &Handle, data: &[u8]) {
-        let _ = (handle, data);
+    pub fn lookup_ticket(&self, caller: Caller, directory: Ino, name: &[u8]) -> Option<Ino> {
+        let _ = (caller, directory, name);
+        None
+    }
+
+    pub fn ticket_written(self: &Arc<Self>, ticket: Ino) {
+        let _ = ticket;
+    }
+
+    pub fn ticket_flushed(&self, caller: Caller, handle: &Handle) {
+        let _ = (caller, handle);
+    }
+
+    pub fn ticket_released(&self, handle: &Handle) {
+        let _ = handle;
+    }
+
+    pub fn ticket_gone(&self, ticket: Ino) {
+        let _ = ticket;
     }
 }

@@ -20,6 +20,7 @@ pub use visible::Visible;
 
 use super::Mount;
 use super::kernel::{Kernel, Known, Pages};
+use super::waiters::{End, Wait};
 use crate::node::{Applied, Batch, Event};
 use crate::tree::{Change, Ino, SessionId};
 use crossbeam_channel::{Receiver, select};
@@ -40,17 +41,25 @@ pub struct Notifier {
     mount: Arc<Mount>,
     kernel: Arc<Kernel>,
     names: NameForgetter,
+    /// This node's, as of the events heard so far.
+    session: Option<SessionId>,
 }
 
 impl Notifier {
-    pub fn new(mount: Arc<Mount>, kernel: Kernel) -> Notifier {
+    /// Fails if threads are used up.
+    pub fn new(mount: Arc<Mount>, kernel: Kernel) -> io::Result<Notifier> {
         let kernel = Arc::new(kernel);
-        let names = NameForgetter::start(Arc::clone(&kernel));
-        Notifier { mount, kernel, names }
+        let names = NameForgetter::start(Arc::clone(&kernel))?;
+        Ok(Notifier { mount, kernel, names, session: None })
     }
 
     /// Runs until the node's events end or `stop` fires or disconnects.
     pub fn run(mut self, events: &Receiver<Event>, stop: &Receiver<()>) {
+        self.carry_all(events, stop);
+        self.mount.let_go_of_waiters();
+    }
+
+    fn carry_all(&mut self, events: &Receiver<Event>, stop: &Receiver<()>) {
         loop {
             let event = select! {
                 recv(events) -> event => event,
@@ -58,9 +67,12 @@ impl Notifier {
             };
             match event {
                 Ok(Event::Batch(batch)) => self.carry(&batch),
-                Ok(Event::SessionLost(session)) => self.mount.session_lost(session),
-                Ok(Event::SessionOpened(_)) => {}
-                Ok(Event::Stopping) => self.mount.answer_all_waiters(),
+                Ok(Event::SessionOpened(session)) => self.session = Some(session),
+                Ok(Event::SessionLost(session)) => {
+                    self.session = None;
+                    self.mount.session_lost(session);
+                }
+                Ok(Event::Stopping) => self.mount.let_go_of_waiters(),
                 Err(_) => return,
             }
         }
@@ -68,28 +80,27 @@ impl Notifier {
 
     fn carry(&mut self, batch: &Batch) {
         drop(self.mount.replying.write());
-        let own = self.mount.node.session();
         if batch.reset {
             self.forget_everything();
         } else {
-            let plan = self.plan(&batch.applied, own);
+            let plan = self.plan(&batch.applied);
             self.forget(plan);
         }
         for change in batch.applied.iter().flat_map(|applied| &applied.changes) {
-            self.hand_out(change, own);
+            self.hand_out(change);
         }
         self.mount.visible.reach(batch.last);
         self.mount.doubts.carried(batch.last);
         self.mount.node.made_visible(batch.last);
     }
 
-    fn plan(&self, applied: &[Applied], own: Option<SessionId>) -> Plan {
+    fn plan(&self, applied: &[Applied]) -> Plan {
         let doubtful = self.mount.doubts.is_open();
         let tree = self.mount.node.tree();
         let knowledge = Knowledge { tree: &tree, inodes: &self.mount.inodes };
         let mut plan = Plan::default();
         for applied in applied {
-            let by_kernel = Some(applied.origin) == own && !doubtful;
+            let by_kernel = Some(applied.origin) == self.session && !doubtful;
             for change in &applied.changes {
                 if by_kernel {
                     plan.add_own(change, &knowledge);
@@ -113,7 +124,7 @@ impl Notifier {
         }
     }
 
-    fn forget_inode(&self, ino: Ino, pages: Option<Pages>) {
+    fn forget_inode(&self, ino: Ino, pages: Pages) {
         let inodes = &self.mount.inodes;
         let mut pauses = AGAIN.iter();
         while let Some(Known::No) = heard(self.kernel.forget_inode(ino, pages)) {
@@ -126,12 +137,12 @@ impl Notifier {
     }
 
     fn forget_names(&mut self, names: names::Names) {
-        let free = self.mount.held.announce(names.iter().map(|(directory, _)| *directory));
+        let free = self.mount.directories.announce(names.iter().map(|(directory, _)| *directory));
         let idle = self.names.is_idle();
         if free && idle {
             self.names.begin(names);
-            if self.names.wait(self.mount.held.contended()) {
-                self.mount.held.announce([]);
+            if self.names.wait(self.mount.directories.contended()) {
+                self.mount.directories.announce([]);
                 return;
             }
             let _ = self.kernel.forget_all_names();
@@ -146,7 +157,7 @@ impl Notifier {
             self.forget_top_level();
         }
         for ino in self.mount.inodes.all() {
-            heard(self.kernel.forget_inode(ino, Some(Pages::ALL)));
+            heard(self.kernel.forget_inode(ino, Pages::Forget));
         }
     }
 
@@ -157,16 +168,19 @@ impl Notifier {
         self.forget_names(names.into_iter().map(|name| (Ino::ROOT, name)).collect());
     }
 
-    fn hand_out(&self, change: &Change, own: Option<SessionId>) {
+    fn hand_out(&self, change: &Change) {
         match change {
             Change::Orphaned { ino } => {
+                self.mount.ticket_gone(*ino);
                 if self.mount.handles.orphaned(*ino) {
                     self.mount.orphans.let_go(*ino);
                 }
             }
             Change::Freed { ino } => self.mount.handles.freed(*ino),
-            Change::Granted { session, ino, waiter, token } if Some(*session) == own => {
-                self.mount.granted(*ino, *waiter, *token);
+            Change::Granted { session, ino, waiter, token } if Some(*session) == self.session => {
+                // A ticket's inode, or the zxid under which a range was queued: it is one of both.
+                self.mount.waiters.end(Wait::Range(*waiter), End::Granted(*token));
+                self.mount.waiters.end(Wait::Ticket(*ino), End::Granted(*token));
             }
             _ => {}
         }

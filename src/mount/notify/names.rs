@@ -4,6 +4,7 @@ use super::super::kernel::Kernel;
 use crate::tree::{Ino, Name};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::thread;
 
@@ -19,25 +20,22 @@ pub struct NameForgetter {
 }
 
 impl NameForgetter {
-    pub fn start(kernel: Arc<Kernel>) -> NameForgetter {
+    pub fn start(kernel: Arc<Kernel>) -> io::Result<NameForgetter> {
         let (work, to_do) = unbounded::<Names>();
         let (tell, done) = unbounded();
-        thread::Builder::new()
-            .name("mount-names".into())
-            .spawn(move || {
-                for names in to_do {
-                    for (directory, name) in names {
-                        if let Err(error) = kernel.forget_name(directory, &name) {
-                            log::debug!("forgetting a name in {directory}: {error}");
-                        }
-                    }
-                    if tell.send(()).is_err() {
-                        return;
+        thread::Builder::new().name("mount-names".into()).spawn(move || {
+            for names in to_do {
+                for (directory, name) in names {
+                    if let Err(error) = kernel.forget_name(directory, &name) {
+                        log::debug!("forgetting a name in {directory}: {error}");
                     }
                 }
-            })
-            .expect("a thread can be started");
-        NameForgetter { work, done, behind: 0 }
+                if tell.send(()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(NameForgetter { work, done, behind: 0 })
     }
 
     /// Gives it one more batch.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Attributes to forget, with the pages that go along.
-    pub inodes: BTreeMap<Ino, Option<Pages>>,
+    /// Attributes to forget, and whether pages go along.
+    pub inodes: BTreeMap<Ino, Pages>,
     pub names: BTreeSet<(Ino, Name)>,
     /// A directory whose names were kept no longer keeps them.
     pub all_names: bool,
@@ -29,7 +29,7 @@ impl Plan {
                 self.attributes(*ino, knowledge);
                 self.role(*ino, knowledge);
             }
-            Change::Data { ino, offset, length } => self.data(*ino, *offset, *length, knowledge),
+            Change::Data { ino, .. } => self.data(*ino, knowledge),
             Change::Added { parent, name, ino } | Change::Removed { parent, name, ino } => {
                 self.name(*parent, name, knowledge);
                 self.attributes(*ino, knowledge);
@@ -66,11 +66,11 @@ impl Plan {
                     self.attributes(*ino, knowledge);
                 }
             }
-            Change::Data { ino, offset, length } => {
-                let stream =
-                    |ino| knowledge.tree.attributes(ino).is_some_and(|a| a.kind == Kind::Stream);
-                if knowledge.inodes.may_hold_pages(*ino) || stream(*ino) {
-                    self.data(*ino, *offset, *length, knowledge);
+            Change::Data { ino, .. } => {
+                let attributes = knowledge.tree.attributes(*ino);
+                let is_stream = attributes.is_some_and(|now| now.kind == Kind::Stream);
+                if is_stream || knowledge.inodes.may_hold_pages(*ino) {
+                    self.data(*ino, knowledge);
                 }
             }
             Change::Added { parent, .. }
@@ -86,18 +86,15 @@ impl Plan {
 
     fn attributes(&mut self, ino: Ino, knowledge: &Knowledge<'_>) {
         if knowledge.inodes.is_known(ino) {
-            self.inodes.entry(ino).or_default();
+            self.inodes.entry(ino).or_insert(Pages::Keep);
         }
     }
 
-    fn data(&mut self, ino: Ino, start: u64, length: u64, knowledge: &Knowledge<'_>) {
-        if !knowledge.inodes.is_known(ino) {
-            return;
-        }
-        let pages = self.inodes.entry(ino).or_default();
-        if knowledge.inodes.may_hold_pages(ino) {
-            let changed = Pages { start, end: start.checked_add(length) };
-            *pages = Some(pages.map_or(changed, |pages| pages.and(changed)));
+    /// The data of a file, or the listing of a directory.
+    fn data(&mut self, ino: Ino, knowledge: &Knowledge<'_>) {
+        self.attributes(ino, knowledge);
+        if knowledge.inodes.takes_pages_back(ino) {
+            self.inodes.insert(ino, Pages::Forget);
         }
     }
 
@@ -105,9 +102,7 @@ impl Plan {
         if !knowledge.inodes.is_known(parent) {
             return;
         }
-        let listing = knowledge.inodes.takes_pages_back(parent).then_some(Pages::ALL);
-        let pages = self.inodes.entry(parent).or_default();
-        *pages = pages.or(listing);
+        self.data(parent, knowledge);
         if names_are_kept(knowledge.tree, parent) {
             self.names.insert((parent, name.clone()));
         }

@@ -30,6 +30,11 @@ impl Visible {
         then();
     }
 
+    /// The kernel will be told nothing more: nobody shall wait for it.
+    pub fn close(&self) {
+        self.reach(Zxid::MAX - 1);
+    }
+
     pub fn reach(&self, zxid: Zxid) {
         let due = {
             let mut state = self.state.lock();

@@ -1,6 +1,7 @@
 //! `stat`, `chmod`, `chown`, `truncate`, `utimensat`.
 
 use crate::mount::attr::{self, TTL, TTL_NONE};
+use crate::mount::handles::HandleKind;
 use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Command, Ino, Kind, SetAttributes};
 use fuser::{Errno, ReplyAttr, TimeOrNow};
@@ -57,9 +58,12 @@ impl Mount {
         let Some(current) = self.node.tree().attributes(ino) else {
             return reply.error(Errno::ESTALE);
         };
-        // `>` empties a backup stream by beginning a new one; there is nothing else to truncate.
-        let size = asked.size.filter(|_| current.kind != Kind::Stream);
-        if size.is_some() && fh.and_then(|fh| self.handles.get(fh)).is_some_and(|h| h.is_lost()) {
+        if current.kind == Kind::Stream && asked.size.is_some() {
+            return self.resize_stream(ino, asked.size.unwrap_or(0), fh, reply);
+        }
+        let size = asked.size;
+        let handle = fh.and_then(|fh| self.handles.get(fh));
+        if size.is_some() && handle.is_some_and(|handle| handle.is_lost(self.node.session())) {
             return reply.error(Errno::EIO);
         }
         // Only truncation asks whether the caller is privileged: `chown` takes set-id bits off files
@@ -89,6 +93,19 @@ impl Mount {
                 }
                 reply.error(errno::of_failure(failure));
             }
+        });
+    }
+
+    /// A stream that is being written can make a hole at its end; what is stored cannot change.
+    fn resize_stream(self: &Arc<Self>, ino: Ino, size: u64, fh: Option<u64>, reply: ReplyAttr) {
+        let handle = fh.and_then(|fh| self.handles.get(fh));
+        let Some(HandleKind::Stream(stream)) = handle.as_deref().map(|handle| &handle.kind) else {
+            return reply.error(Errno::EPERM);
+        };
+        let mount = Arc::clone(self);
+        self.grow_stream(stream, size, move |grown| match grown {
+            Ok(()) => mount.answer_attributes(ino, reply),
+            Err(errno) => reply.error(errno),
         });
     }
 

@@ -194,5 +194,5 @@ struct Created {
 
 /// Names that are not the tree's to give.
 pub(super) fn is_reserved(parent: Ino, name: &[u8]) -> bool {
-    control::is_control(parent) || (parent == Ino::ROOT && name == control::NAME)
+    control::is_control(parent) || (parent == Ino::ROOT && name == control::DIRECTORY_NAME)
 }

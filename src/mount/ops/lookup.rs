@@ -1,14 +1,14 @@
 //! Names to inodes.
 
 use crate::mount::attr::{self, GENERATION, TTL, TTL_NONE};
-use crate::mount::{Mount, control, errno};
+use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Attributes, Ino, Refusal, Tree};
 use fuser::{Errno, ReplyData, ReplyEntry};
 use std::time::Duration;
 
 impl Mount {
-    pub fn lookup(&self, parent: Ino, name: &[u8], reply: ReplyEntry) {
-        if control::is_control(parent) || (parent == Ino::ROOT && name == control::NAME) {
+    pub fn lookup(&self, caller: Caller, parent: Ino, name: &[u8], reply: ReplyEntry) {
+        if control::is_control(parent) || (parent == Ino::ROOT && name == control::DIRECTORY_NAME) {
             return match self.control_lookup(parent, name) {
                 Some(attr) => reply.entry(&TTL_NONE, &attr, GENERATION),
                 None => reply.error(Errno::ENOENT),
@@ -17,7 +17,8 @@ impl Mount {
         let _in_order = self.reply_in_order();
         let tree = self.node.tree();
         let ttl = self.name_ttl(&tree, parent, name);
-        match tree.lookup(parent, name) {
+        let own_ticket = (ttl == TTL_NONE).then(|| self.lookup_ticket(caller, parent, name));
+        match own_ticket.flatten().map_or_else(|| tree.lookup(parent, name), Ok) {
             Ok(ino) => match tree.attributes(ino) {
                 Some(attributes) => {
                     drop(tree);

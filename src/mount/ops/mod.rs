@@ -1,6 +1,7 @@
 //! The operations, by theme. Each is an `impl Mount`; none of them waits.
 
 mod attributes;
+mod control;
 mod create;
 mod list;
 mod lookup;

@@ -60,7 +60,7 @@ impl Mount {
         if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0 {
             return reply.error(Errno::EACCES);
         }
-        let Some(text) = self.control_text(ino) else { return reply.error(Errno::ENOENT) };
+        let Some(text) = self.control_text(ino) else { return reply.error(Errno::EISDIR) };
         let handle = Handle::new(ino, flags, self.node.session(), HandleKind::Control(text));
         match self.handles.open(handle) {
             // Direct I/O, for the kernel would believe the size it was told before the text was made.
@@ -93,23 +93,31 @@ impl Mount {
 
     pub fn flush(self: &Arc<Self>, caller: Caller, fh: u64, owner: LockOwner, reply: ReplyEmpty) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
-        self.unlock_at_flush(&handle, owner);
-        if let HandleKind::Stream(stream) = &handle.kind {
-            return self.flush_stream(caller, &handle, stream, reply);
+        match &handle.kind {
+            HandleKind::Stream(stream) => {
+                return self.flush_stream(caller, &handle, stream, reply);
+            }
+            HandleKind::Ticket => self.ticket_flushed(caller, &handle),
+            HandleKind::File | HandleKind::Control(_) => {}
         }
+        let ino = handle.ino;
         if !self.closes_truncated(caller, &handle) {
-            return reply.ok();
+            return self.unlock_at_flush(ino, owner, || reply.ok());
         }
-        self.settle_truncation(handle.ino, |_, result| {
-            answer_empty(reply, result.map_err(errno::of_failure));
+        self.settle_truncation(ino, move |mount, result| {
+            mount.unlock_at_flush(ino, owner, move || {
+                answer_empty(reply, result.map_err(errno::of_failure));
+            });
         });
     }
 
-    pub fn release(self: &Arc<Self>, fh: u64, flock_owner: Option<LockOwner>, reply: ReplyEmpty) {
+    pub fn release(self: &Arc<Self>, fh: u64, reply: ReplyEmpty) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
-        self.unlock_at_release(&handle, flock_owner);
-        if let HandleKind::Stream(stream) = &handle.kind {
-            self.release_stream(stream);
+        self.unlock_at_release(fh);
+        match &handle.kind {
+            HandleKind::Stream(stream) => self.release_stream(stream),
+            HandleKind::Ticket => self.ticket_released(&handle),
+            HandleKind::File | HandleKind::Control(_) => {}
         }
         // Nobody waits for this answer; the truncation is carried out all the same.
         reply.ok();

@@ -2,7 +2,7 @@
 //! one at `close` would never reach a shell.
 
 use crate::mount::handles::{Handle, HandleKind};
-use crate::mount::{Mount, errno};
+use crate::mount::{Caller, Mount, errno};
 use crate::node::Failure;
 use crate::tree::{AllocateHow, Command, Ino, Place, Reply, Write};
 use fuser::{Errno, ReplyEmpty, ReplyWrite, WriteFlags};
@@ -18,11 +18,18 @@ pub struct Writing<'a> {
 }
 
 impl Mount {
-    pub fn write(self: &Arc<Self>, ino: Ino, fh: u64, writing: Writing<'_>, reply: ReplyWrite) {
+    pub fn write(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: Ino,
+        fh: u64,
+        writing: Writing<'_>,
+        reply: ReplyWrite,
+    ) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Stream(stream) => {
-                self.write_stream(stream, writing.offset, writing.data, reply);
+                self.write_stream(caller, stream, writing.offset, writing.data, reply);
             }
             HandleKind::Control(_) => reply.error(Errno::EBADF),
             HandleKind::File | HandleKind::Ticket => self.write_file(ino, handle, writing, reply),
@@ -38,7 +45,7 @@ impl Mount {
     ) {
         // From the page cache (a shared mapping): the kernel knows the place, and guessed the handle.
         let from_cache = writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        if handle.is_lost() && !from_cache {
+        if handle.is_lost(self.node.session()) && !from_cache {
             return reply.error(Errno::EIO);
         }
         let appends = writing.flags & libc::O_APPEND != 0 && !from_cache;
@@ -50,15 +57,15 @@ impl Mount {
             (false, false) => Place::At(writing.offset),
         };
         let clear_set_id = writing.write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let data: Box<[u8]> = writing.data.into();
-        let ticket = matches!(handle.kind, HandleKind::Ticket).then(|| data.clone());
+        let data = writing.data.into();
+        let is_ticket = matches!(handle.kind, HandleKind::Ticket);
         let command = Command::Write(Write { ino, place, data, clear_set_id });
         self.submit(command, move |mount, answer| match answer {
             Ok(Reply::Written { length, .. }) => {
-                if let Some(content) = ticket {
-                    mount.ticket_written(&handle, &content);
+                if is_ticket {
+                    mount.ticket_written(ino);
                 }
-                reply.written(length);
+                mount.when_pages_are_right(ino, move || reply.written(length));
             }
             Ok(_) => reply.error(Errno::EIO),
             Err(failure) => {
@@ -68,6 +75,17 @@ impl Mount {
                 reply.error(errno::of_failure(failure));
             }
         });
+    }
+
+    /// A reader on this host may have brought pages in while the change was on its way: then the
+    /// notifier takes them back first.
+    fn when_pages_are_right(&self, ino: Ino, then: impl FnOnce() + Send + 'static) {
+        if self.inodes.may_hold_pages(ino) {
+            let zxid = self.node.tree().zxid();
+            self.visible.after(zxid, Box::new(then));
+        } else {
+            then();
+        }
     }
 
     pub fn fallocate(
@@ -82,7 +100,7 @@ impl Mount {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Stream(_) | HandleKind::Control(_) => return reply.error(Errno::ENOTSUP),
-            HandleKind::File | HandleKind::Ticket if handle.is_lost() => {
+            HandleKind::File | HandleKind::Ticket if handle.is_lost(self.node.session()) => {
                 return reply.error(Errno::EIO);
             }
             HandleKind::File | HandleKind::Ticket => {}

@@ -1,4 +1,4 @@
-//! Directories whose kernel lock an operation of this host holds.
+//! Directories whose kernel lock an operation of this host holds right now.
 //!
 //! While CREATE, MKDIR, UNLINK or RENAME is unanswered the kernel holds the lock of the directory, and
 //! invalidating a name in it waits for that lock. The answer may in turn wait for other mounts to
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-pub struct HeldDirectories {
+pub struct Directories {
     table: Mutex<Table>,
     contended: (Sender<()>, Receiver<()>),
 }
@@ -24,9 +24,9 @@ struct Table {
     announced: HashSet<Ino>,
 }
 
-impl Default for HeldDirectories {
+impl Default for Directories {
     fn default() -> Self {
-        HeldDirectories { table: Mutex::default(), contended: bounded(1) }
+        Directories { table: Mutex::default(), contended: bounded(1) }
     }
 }
 
@@ -38,19 +38,19 @@ pub struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.mount.held.release(self.directories);
+        self.mount.directories.release(self.directories);
     }
 }
 
 impl Mount {
     /// An operation that changes names in these directories (twice the same, if it is one) begins.
     pub(super) fn hold(self: &Arc<Self>, directories: [Ino; 2]) -> Held {
-        self.held.take(directories);
+        self.directories.take(directories);
         Held { mount: Arc::clone(self), directories }
     }
 }
 
-impl HeldDirectories {
+impl Directories {
     fn take(&self, directories: [Ino; 2]) {
         let mut table = self.table.lock();
         for directory in directories {
@@ -75,7 +75,7 @@ impl HeldDirectories {
     }
 
     /// The notifier is about to invalidate names in these. False: an operation of this host holds
-    /// one of them. Otherwise [`HeldDirectories::contended`] fires should one begin to.
+    /// one of them. Otherwise [`Directories::contended`] fires should one begin to.
     pub fn announce(&self, directories: impl IntoIterator<Item = Ino>) -> bool {
         let mut table = self.table.lock();
         table.announced = directories.into_iter().collect();
@@ -94,22 +94,22 @@ mod tests {
 
     #[test]
     fn an_operation_in_an_announced_directory_is_told() {
-        let held = HeldDirectories::default();
-        assert!(held.announce([Ino(20), Ino(21)]));
-        held.take([Ino(30), Ino(30)]);
-        assert!(held.contended().try_recv().is_err());
-        held.take([Ino(30), Ino(21)]);
-        assert!(held.contended().try_recv().is_ok());
+        let directories = Directories::default();
+        assert!(directories.announce([Ino(20), Ino(21)]));
+        directories.take([Ino(30), Ino(30)]);
+        assert!(directories.contended().try_recv().is_err());
+        directories.take([Ino(30), Ino(21)]);
+        assert!(directories.contended().try_recv().is_ok());
     }
 
     #[test]
     fn a_directory_is_held_until_every_operation_in_it_is_answered() {
-        let held = HeldDirectories::default();
-        held.take([Ino(20), Ino(20)]);
-        held.take([Ino(20), Ino(21)]);
-        held.release([Ino(20), Ino(20)]);
-        assert!(!held.announce([Ino(20)]));
-        held.release([Ino(20), Ino(21)]);
-        assert!(held.announce([Ino(20)]));
+        let directories = Directories::default();
+        directories.take([Ino(20), Ino(20)]);
+        directories.take([Ino(20), Ino(21)]);
+        directories.release([Ino(20), Ino(20)]);
+        assert!(!directories.announce([Ino(20)]));
+        directories.release([Ino(20), Ino(21)]);
+        assert!(directories.announce([Ino(20)]));
     }
 }
