@@ -1,11 +1,16 @@
 //! A replica in the foreground: started, mounted, watched, and stopped in the right order.
 
 use super::signals;
+use crate::backup::{Backup, BackupConfig};
 use crate::config::Config;
 use crate::error::Error;
+use crate::mount::{Mount, MountConfig, MountHandle};
 use crate::node::Node;
+use crate::node::streams::StreamStore;
+use crossbeam_channel::{Receiver, never, select};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a replica that nobody stops is asked whether it stopped by itself.
@@ -13,12 +18,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs one replica until it is asked to stop (`Ok`) or cannot go on. `announce` runs once it is
 /// mounted.
-pub fn run(config: &Config, announce: impl FnOnce(&Node)) -> Result<(), Error> {
+pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
     start_logging(config);
     let stop = signals::stop_requests()?;
     let node = Node::start(config.node()?)?;
-    let pid_file = PidFile::write(node.data());
-    let outcome = pid_file.and_then(|_pid_file| serve(config, &node, &stop, announce));
+    let outcome = serve(config, &node, &stop, announce);
     node.stop();
     outcome
 }
@@ -26,18 +30,54 @@ pub fn run(config: &Config, announce: impl FnOnce(&Node)) -> Result<(), Error> {
 fn serve(
     config: &Config,
     node: &Node,
-    stop: &crossbeam_channel::Receiver<i32>,
-    announce: impl FnOnce(&Node),
+    stop: &Receiver<i32>,
+    announce: impl FnOnce(),
 ) -> Result<(), Error> {
-    let _ = config;
-    announce(node);
+    let _pid_file = PidFile::write(node.data())?;
+    let backup = Backup::start(node, BackupConfig::default())?;
+    let mounted = config.mount.as_ref().map(|point| mount(config, point, node, &backup));
+    let outcome = mounted.transpose().and_then(|mount| {
+        announce();
+        let outcome = watch(node, mount.as_ref(), stop);
+        mount.into_iter().for_each(MountHandle::unmount);
+        outcome
+    });
+    backup.stop();
+    outcome
+}
+
+fn mount(
+    config: &Config,
+    point: &Path,
+    node: &Node,
+    backup: &Arc<Backup>,
+) -> Result<MountHandle, Error> {
+    let mut how = MountConfig::new(point);
+    how.allow_other = config.allow_other;
+    how.streams = Some(Arc::clone(backup) as Arc<dyn StreamStore>);
+    Mount::start(node.clone(), how)
+}
+
+/// Until a signal or the end of the node. An `umount` from outside ends neither: a replica votes
+/// without a mount too.
+fn watch(node: &Node, mount: Option<&MountHandle>, stop: &Receiver<i32>) -> Result<(), Error> {
+    let never = never();
+    let mut unmounted = mount.map_or(&never, MountHandle::ended);
     loop {
-        if let Ok(signal) = stop.recv_timeout(LOOK_EVERY) {
-            log::info!("signal {signal}: stopping");
-            return Ok(());
-        }
-        if let Some(reason) = node.failed() {
-            return Err(Error::Other(reason));
+        select! {
+            recv(stop) -> signal => {
+                log::info!("signal {}: stopping", signal.unwrap_or_default());
+                return Ok(());
+            }
+            recv(unmounted) -> _ => {
+                log::warn!("unmounted from outside; this replica goes on, a restart mounts again");
+                unmounted = &never;
+            }
+            default(LOOK_EVERY) => {
+                if let Some(reason) = node.failed() {
+                    return Err(Error::Other(reason));
+                }
+            }
         }
     }
 }

@@ -59,6 +59,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         .set("join", args.join.as_ref())
         .set("mount", args.mount.as_ref());
     let config = Config::of_process(args.config.as_deref(), flags)?;
-    daemon::run(&config, |node| log::info!("replica {} is up", node.name()))?;
+    daemon::run(&config, || log::info!("replica {} is up", config.name()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     config.data = Some(data.clone());
     config.listen = Some(listen.clone());
     config.validate()?;
-    daemon::run(&config, |_| announce(&mount, &data, &listen))?;
+    daemon::run(&config, || announce(&mount, &data, &listen))?;
     Ok(ExitCode::SUCCESS)
 }
 
