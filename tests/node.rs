@@ -35,14 +35,17 @@ fn config(name: &str, listen: &str, data: &Path, start: Start) -> NodeConfig {
 
 /// A cluster whose nodes can be stopped and started again.
 struct Cluster {
+    /// Before the directories: dropped in this order.
+    nodes: Vec<Option<Node>>,
     names: Vec<String>,
     addresses: Vec<String>,
     directories: Vec<TempDir>,
-    nodes: Vec<Option<Node>>,
 }
 
 impl Cluster {
     fn start(names: &[&str]) -> Cluster {
+        // `RUST_LOG=info cargo test -- --nocapture` tells what the nodes say.
+        let _ = env_logger::try_init();
         let mut cluster = Cluster {
             names: names.iter().map(|name| name.to_string()).collect(),
             addresses: free_ports(names.len()),

@@ -9,6 +9,8 @@ use crate::peers::bulk::BulkHandler;
 use crate::replica::{Input, PeerMessage, SnapshotMark};
 use crate::tree::{ReplicaId, Tree};
 use log::{info, warn};
+use protobuf::Message as _;
+use raft::eraftpb::Message;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -53,11 +55,16 @@ impl Trigger {
         self.entries += entries;
         self.bytes += bytes + entries * ENTRY_BYTES;
         let much = self.bytes > LOG_BYTES.max(self.last_bytes) || self.entries > LOG_ENTRIES;
-        let due = much && !self.busy && Instant::now() >= self.not_before;
-        if due {
+        much && self.force()
+    }
+
+    /// A snapshot is wanted now; false if one is being written or has just failed.
+    pub fn force(&mut self) -> bool {
+        let free = !self.busy && Instant::now() >= self.not_before;
+        if free {
             (self.entries, self.bytes, self.busy) = (0, 0, true);
         }
-        due
+        free
     }
 
     /// The writer is done; `None`: it failed.
@@ -98,6 +105,14 @@ pub fn write_frozen(shared: &Arc<Shared>) {
             shared.tell(Job::SnapshotWritten { mark, bytes: written.ok().map(|file| file.bytes) });
         }
     }
+}
+
+/// Whether the snapshot that raft's `MsgSnapshot` is about has `replica` among its members.
+pub fn knows(message: &[u8], replica: ReplicaId) -> bool {
+    let Ok(message) = Message::parse_from_bytes(message) else { return false };
+    let conf = message.get_snapshot().get_metadata().get_conf_state();
+    let mut members = conf.voters.iter().chain(&conf.learners).chain(&conf.voters_outgoing);
+    members.any(|id| *id == replica.0)
 }
 
 /// Carries the snapshot at (`index`, `term`) to a peer on a thread of its own, and then raft's
