@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use support::cluster::{Cluster, OP_TIMEOUT};
 use support::{can_make_namespaces, can_mount, eventually, shell};
 
-/// Namespaces on one bridge, inside a namespace of its own. Names carry our pid.
+/// Namespaces on one bridge, inside a namespace of its own. Names carry our pid and a count.
 struct Network {
     hub: String,
     hosts: Vec<String>,
@@ -14,7 +15,8 @@ struct Network {
 
 impl Network {
     fn new(count: usize) -> Network {
-        let id = std::process::id();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let hub = format!("keepfs-{id}-hub");
         let hosts: Vec<String> = (0..count).map(|host| format!("keepfs-{id}-{host}")).collect();
         let network = Network { hub, hosts };

@@ -12,7 +12,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("KEEPFS_OP_TIMEOUT", "3s"),
     ("KEEPFS_SESSION_TIMEOUT", "4s"),
     ("KEEPFS_ELECTION_TIMEOUT", "1s"),
-    ("KEEPFS_LOG", "info"),
 ];
 
 pub const OP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,7 +26,7 @@ pub struct Replica {
     pub address: String,
     pub data: PathBuf,
     pub mount: PathBuf,
-    /// `ip netns exec NAME` before the program, for replicas on hosts of their own.
+    /// The network namespace it runs in, for a replica on a host of its own.
     pub namespace: Option<String>,
     process: Option<Child>,
 }
@@ -114,8 +113,9 @@ impl Replica {
         let mut command = match &self.namespace {
             None => Command::new(KEEPFS),
             Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace, KEEPFS]);
+                // Not `ip netns exec`: that would hide the mount from us.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(KEEPFS);
                 command
             }
         };
@@ -134,7 +134,7 @@ impl Replica {
         self.data.join("keepfs.log")
     }
 
-    /// Of the daemon itself: in a namespace, `ip netns exec` becomes it by exec.
+    /// Of the daemon itself: `nsenter` becomes it by exec.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("a running replica").id()
     }

@@ -25,7 +25,7 @@ pub fn can_mount() -> bool {
 pub fn can_make_namespaces() -> bool {
     let made = std::process::Command::new("unshare").args(["--net", "true"]).status();
     let ip = std::process::Command::new("ip").arg("-V").output().is_ok();
-    needs("root, unshare and ip", ip && made.is_ok_and(|status| status.success()))
+    needs("root, unshare, nsenter and ip", ip && made.is_ok_and(|status| status.success()))
 }
 
 /// Whether these programs are installed.
