@@ -11,4 +11,6 @@ pub mod mount;
 pub mod node;
 pub mod peers;
 pub mod replica;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod tree;

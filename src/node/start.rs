@@ -9,7 +9,7 @@ use crate::disk::{DataDirectory, Disk, FaultInjector, Identity, RaftLog};
 use crate::error::Error;
 use crate::limits::REPLICAS_MAX;
 use crate::peers::{self, Listener, Peers, PeersConfig};
-use crate::replica::{Replica, ReplicaConfig};
+use crate::replica::{LogBounds, Replica, ReplicaConfig};
 use crate::tree::{Member, ReplicaId};
 use log::info;
 use std::collections::hash_map::RandomState;
@@ -199,6 +199,7 @@ fn replica_config(config: &NodeConfig, identity: &Identity) -> ReplicaConfig {
         session_timeout: nanos(config.session_timeout),
         op_timeout: nanos(config.op_timeout),
         visibility_timeout: nanos(config.visibility_timeout),
+        log: LogBounds::default(),
         seed: chance(),
         with_session: true,
         found: founding.then(|| {

@@ -25,6 +25,7 @@ pub struct ReplicaConfig {
     pub session_timeout: u64,
     pub op_timeout: u64,
     pub visibility_timeout: u64,
+    pub log: LogBounds,
     /// The only source of chance here. Differs between replicas and between starts of one.
     pub seed: u64,
     /// Open a session and keep it alive (a node with a mount, or that submits anything).
@@ -32,6 +33,30 @@ pub struct ReplicaConfig {
     /// Members of a new cluster, and the tree's limits: every founding replica is started with the
     /// same list, and the first leader founds the tree with it. `None` joins or goes on.
     pub found: Option<(u128, Vec<Member>, TreeLimits)>,
+}
+
+/// How much of the log is kept, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct LogBounds {
+    /// Bytes of entries kept in memory for followers a little behind; more only while not yet applied.
+    pub window_bytes: usize,
+    /// Entries kept in memory.
+    pub window_entries: usize,
+    /// What a snapshot leaves of the log, for followers that lag: bytes.
+    pub tail_bytes: usize,
+    /// What a snapshot leaves of the log: entries.
+    pub tail_entries: u64,
+}
+
+impl Default for LogBounds {
+    fn default() -> Self {
+        LogBounds {
+            window_bytes: 8 << 20,
+            window_entries: 32_768,
+            tail_bytes: 4 << 20,
+            tail_entries: 8_192,
+        }
+    }
 }
 
 /// What the disk knew at start.

@@ -4,7 +4,7 @@
 //! they are durable and applied and the window is full; older ones are read from the disk. Terms of
 //! the whole log stay in memory as runs, so that only entries ever cost a read.
 
-use super::{LogReader, Recovered, SnapshotMark};
+use super::{LogBounds, LogReader, Recovered, SnapshotMark};
 use crate::error::Error;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
@@ -12,16 +12,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 
-/// Bytes of entries the window keeps for followers a little behind; more only while not yet applied.
-const WINDOW_BYTES: usize = 8 << 20;
-/// Entries the window keeps.
-const WINDOW_ENTRIES: usize = 32_768;
-/// What a snapshot leaves of the log, for followers that lag: bytes.
-const TAIL_BYTES: usize = 4 << 20;
-/// What a snapshot leaves of the log: entries.
-const TAIL_ENTRIES: u64 = 8_192;
-
 pub(super) struct Window {
+    bounds: LogBounds,
     reader: Box<dyn LogReader>,
     /// What the disk knew at start; raft asks once.
     initial: (HardState, ConfState),
@@ -45,6 +37,7 @@ fn size(entry: &Entry) -> usize {
 
 impl Window {
     pub(super) fn recover(
+        bounds: LogBounds,
         recovered: Recovered,
         reader: Box<dyn LogReader>,
     ) -> Result<Window, Error> {
@@ -60,6 +53,7 @@ impl Window {
             )));
         }
         let mut window = Window {
+            bounds,
             reader,
             initial: (hard_state, snapshot.conf.clone()),
             terms: VecDeque::new(),
@@ -189,7 +183,8 @@ impl Window {
 
     /// Makes room: entries up to `done` are durable and applied.
     pub(super) fn evict(&mut self, done: u64) {
-        while (self.bytes > WINDOW_BYTES || self.entries.len() > WINDOW_ENTRIES)
+        while (self.bytes > self.bounds.window_bytes
+            || self.entries.len() > self.bounds.window_entries)
             && self.entries.front().is_some_and(|entry| entry.index <= done)
         {
             let entry = self.entries.pop_front().expect("there is a first entry");
@@ -204,10 +199,10 @@ impl Window {
             return None;
         }
         let (mut to, mut bytes) = (mark.index, 0);
-        while to > self.base() && mark.index - to < TAIL_ENTRIES {
+        while to > self.base() && mark.index - to < self.bounds.tail_entries {
             let Some(entry) = self.held(to) else { break };
             bytes += size(entry);
-            if bytes > TAIL_BYTES {
+            if bytes > self.bounds.tail_bytes {
                 break;
             }
             to -= 1;

@@ -35,7 +35,7 @@ mod tick;
 mod visibility;
 
 pub use effects::{Answer, Applied, Batch, Effects, Failure, MembersAnswer, Persist, SessionEvent};
-pub use input::{Input, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
+pub use input::{Input, LogBounds, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
 pub use message::PeerMessage;
 pub use status::ReplicaStatus;
 

@@ -45,7 +45,7 @@ pub(super) fn open(
         recovered.hard_state.commit = last.index;
         (recovered.first, recovered.last, recovered.tail) = (1, last.index, founding.clone());
     }
-    let window = Window::recover(recovered, reader)?;
+    let window = Window::recover(config.log, recovered, reader)?;
     let logger = slog::Logger::root(slog_stdlog::StdLog.fuse(), slog::o!());
     let raw = RawNode::new(&settings, window, &logger)
         .map_err(|error| Error::Other(format!("cannot start raft: {error}")))?;

@@ -90,6 +90,7 @@ fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
         session_timeout: 9 * SECOND,
         op_timeout: 10 * SECOND,
         visibility_timeout: SECOND / 5,
+        log: LogBounds::default(),
         seed: id,
         with_session: false,
         found: found.map(|count| (7, (1..=count).map(member).collect(), limits)),

@@ -1,0 +1,138 @@
+//! What goes wrong, and when: crashes, partitions, pauses, clocks set, networks grown bad.
+
+use super::cluster::{Event, World};
+use super::host::{SESSION_TIMEOUT, bytes_of};
+use super::network::Network;
+use super::{MILLISECOND, SECOND};
+use crate::replica::Input;
+
+impl World {
+    /// One fault, and the next on the agenda. The world is built before anything breaks.
+    pub fn fault(&mut self) {
+        if self.calm || !self.settings.faults {
+            return;
+        }
+        let next = self.dice.between(100 * MILLISECOND, 3 * SECOND);
+        self.at(next, Event::Fault);
+        if !self.workload.is_prepared() {
+            return;
+        }
+        let any = self.dice.roll(self.hosts.len());
+        match self.dice.roll(10) {
+            0 | 1 => self.crash_for_a_while(any),
+            2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
+            3 if self.dice.chance(300) => {
+                (0..self.hosts.len()).for_each(|host| self.crash_for_a_while(host));
+            }
+            4 => self.part(),
+            5 | 6 => self.network.heal(),
+            7 => self.pause(self.leader().unwrap_or(any)),
+            8 => {
+                self.trace.note(self.now, format_args!("h{any} has its clock set"));
+                self.hosts[any].clock.jump(&mut self.dice);
+            }
+            _ => self.change_network(),
+        }
+    }
+
+    fn part(&mut self) {
+        self.network.part(&mut self.dice, self.hosts.len());
+        self.counts.partitions += 1;
+        self.trace.note(self.now, format_args!("{:?}", self.network));
+    }
+
+    fn change_network(&mut self) {
+        self.network =
+            if self.dice.chance(400) { Network::calm() } else { Network::bad(&mut self.dice) };
+        self.trace.note(self.now, format_args!("{:?}", self.network));
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |host: &super::host::Host| {
+            host.running.as_ref().is_some_and(|running| running.replica.status().role == "leader")
+        };
+        self.hosts.iter().position(leads)
+    }
+
+    fn crash_for_a_while(&mut self, host: usize) {
+        if self.hosts[host].running.is_some() {
+            self.crash(host);
+            let short = self.dice.chance(500);
+            let most = if short { 500 * MILLISECOND } else { 2 * SESSION_TIMEOUT };
+            let away = self.dice.between(10 * MILLISECOND, most);
+            self.at(away, Event::Start { host });
+        }
+    }
+
+    pub fn crash(&mut self, host: usize) {
+        self.trace.note(self.now, format_args!("h{host} crashes"));
+        self.counts.crashes += 1;
+        self.hosts[host].crash(&mut self.dice);
+        self.checker.beliefs.end_all(host);
+        self.workload.crashed(host);
+    }
+
+    /// A process that stands still does nothing, believes nothing and notices nothing.
+    fn pause(&mut self, host: usize) {
+        if self.hosts[host].running.is_none() || self.hosts[host].paused_until > self.now {
+            return;
+        }
+        let most = if self.dice.chance(500) { SECOND } else { 2 * SESSION_TIMEOUT };
+        let length = self.dice.between(100 * MILLISECOND, most);
+        let length = length.min(self.settings.length - self.now);
+        self.trace.note(self.now, format_args!("h{host} stands still for {length}ns"));
+        self.hosts[host].paused_until = self.now + length;
+        self.checker.beliefs.suspend(host);
+        let boot = self.hosts[host].boot;
+        self.at(length, Event::Resume { host, boot });
+    }
+
+    /// The first thing a process does is to look at its clock.
+    pub fn resume(&mut self, host: usize) {
+        self.hosts[host].paused_until = 0;
+        self.step(host, Input::Tick);
+        if let Some(wrong) = self.checker.beliefs.resume(host) {
+            self.checker.violated(self.now, wrong);
+        }
+    }
+
+    /// No more faults; everyone is there and can talk.
+    pub fn calm_down(&mut self) {
+        self.trace.note(self.now, format_args!("calm"));
+        self.calm = true;
+        self.network = Network::calm();
+        for host in 0..self.hosts.len() {
+            self.start(host);
+        }
+    }
+
+    /// The last judgement: everyone agrees, and what was promised is there.
+    pub fn judge(&mut self) {
+        for (id, ask) in self.workload.unanswered() {
+            self.checker.violated(self.now, format!("{id} was never answered: {ask}"));
+        }
+        let mut first: Option<Vec<u8>> = None;
+        for (host, running) in self.hosts.iter().map(|host| &host.running).enumerate() {
+            let Some(running) = running else {
+                self.checker.violated(self.now, format!("h{host} is down at the end"));
+                continue;
+            };
+            if running.session.is_none() {
+                self.checker.violated(self.now, format!("h{host} has no session at the end"));
+            }
+            let bytes = bytes_of(&running.tree);
+            match &first {
+                None => first = Some(bytes),
+                Some(first) if *first == bytes => {}
+                Some(_) => {
+                    let zxid = running.tree.zxid();
+                    let what = format!("h{host} has another tree in the end, at {zxid}");
+                    self.checker.violated(self.now, what);
+                }
+            }
+        }
+        if let Some(running) = &self.hosts[0].running {
+            self.checker.judge(self.now, &running.tree);
+        }
+    }
+}
