@@ -255,12 +255,12 @@ fn ranges_agree_with_the_model() {
         println!("seed {seed}");
         let mut world =
             World { table: LockTable::default(), model: Model::default(), dice: Dice(seed) };
-        for now in 1..=STEPS {
+        for zxid in 1..=STEPS {
             match world.dice.roll(10) {
-                0..=4 => world.lock(now),
-                5..=7 => world.unlock(now),
-                8 => world.cancel(now),
-                _ if world.dice.roll(4) == 0 => world.end_session(now),
+                0..=4 => world.lock(zxid),
+                5..=7 => world.unlock(zxid),
+                8 => world.cancel(zxid),
+                _ if world.dice.roll(4) == 0 => world.end_session(zxid),
                 _ => {}
             }
             world.check();

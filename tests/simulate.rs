@@ -1,4 +1,4 @@
-//! Whole clusters from seeds. `KEEPFS_SIM_SEEDS=N` plays N fresh seeds instead of a few; a seed that
+//! Whole clusters from seeds. `KEEPFS_SIM_SEEDS=N` plays N fresh seeds instead of two; a seed that
 //! fails is named, and `cargo run --features sim --example simulate -- SEED` tells its story.
 
 use keepfs::sim::{Counts, Report, Settings, run};
@@ -38,7 +38,7 @@ fn a_faultless_world_has_no_failures() {
 #[test]
 fn clusters_survive_fixed_seeds() {
     let mut sum = Counts::default();
-    for seed in 1..=12 {
+    for seed in 1..=6 {
         let replicas = [3, 5][seed as usize % 2];
         let counts = play(seed, &Settings { replicas, ..Settings::default() });
         sum.crashes += counts.crashes;
@@ -48,15 +48,15 @@ fn clusters_survive_fixed_seeds() {
         sum.held += counts.held;
     }
     println!("{sum:?}");
-    assert!(sum.crashes > 20 && sum.partitions > 5 && sum.sessions_ended > 20, "{sum:?}");
-    assert!(sum.snapshots_restored > 3 && sum.held > 1000, "{sum:?}");
+    assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
+    assert!(sum.snapshots_restored > 3 && sum.held > 500, "{sum:?}");
 }
 
 #[test]
 fn clusters_survive_fresh_seeds() {
     let count: u64 = match std::env::var("KEEPFS_SIM_SEEDS") {
         Ok(count) => count.parse().expect("KEEPFS_SIM_SEEDS is a number"),
-        Err(_) => 4,
+        Err(_) => 2,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
     let first = now.as_nanos() as u64 % 1_000_000_000;

@@ -1,5 +1,5 @@
-//! Who believes at this moment that a lock is theirs. Two who conflict must never both believe, even
-//! while one of them has lost touch with the cluster: that is what session deadlines are for.
+//! Who believes at this moment that a lock is theirs. Two who conflict must never both believe,
+//! even while one of them has lost touch with the cluster: that is what session deadlines are for.
 
 use crate::tree::locks::Span;
 use crate::tree::{Ino, LockMode, Zxid};

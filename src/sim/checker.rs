@@ -170,8 +170,8 @@ impl Checker {
         }
     }
 
-    /// The write of these bytes was answered at a host whose tree stands at `seen`. Answers with its
-    /// place in the log.
+    /// The write of these bytes was answered at a host whose tree stands at `seen`. Answers with
+    /// its place in the log.
     pub fn acknowledged(&mut self, now: u64, bytes: &[u8], seen: Zxid) -> Option<Zxid> {
         let at = self.written.get(bytes).copied();
         if at.is_none_or(|at| at > seen) {

@@ -99,9 +99,9 @@ pub(super) struct World {
 
 /// How long a cluster without faults may take until everything succeeds again: old sessions expire,
 /// the last proposals are given up, lagging replicas catch up.
-const RECOVERY: u64 = 3 * SESSION_TIMEOUT;
+const RECOVERY: u64 = 2 * SESSION_TIMEOUT;
 /// How long clients go on after that, and then have to finish.
-const LAST_WORK: u64 = 5 * SECOND;
+const LAST_WORK: u64 = 4 * SECOND;
 
 /// Plays one seed to its end.
 pub fn run(seed: u64, settings: &Settings) -> Report {

@@ -112,8 +112,8 @@ impl Disk {
         (done, self.start_writing())
     }
 
-    /// The power goes. Of the write under way any number of whole jobs got through: a torn one is cut
-    /// off by its checksum at the next start. What waited is lost.
+    /// The power goes. Of the write under way any number of whole jobs got through: a torn one is
+    /// cut off by its checksum at the next start. What waited is lost.
     pub fn crash(&mut self, dice: &mut Dice) {
         let through = dice.roll(self.writing.len() + 1);
         let mut durable = self.durable.lock();
@@ -145,8 +145,8 @@ impl Disk {
             && durable.hard_state == HardState::default()
     }
 
-    /// What the replica starts from, with the tree of the newest snapshot. Between nothing and all of
-    /// the log is in the `tail`: the window has to fetch the rest.
+    /// What the replica starts from, with the tree of the newest snapshot. Between nothing and all
+    /// of the log is in the `tail`: the window has to fetch the rest.
     pub fn recover(&self, dice: &mut Dice) -> io::Result<(Recovered, Tree, Box<dyn LogReader>)> {
         let durable = self.durable.lock();
         let (mark, tree) = match durable.snapshots.last_key_value() {

@@ -1,5 +1,5 @@
-//! Linearizability of registers whose writes are already in one order, the log's: what is left to show
-//! is that real time agrees with it.
+//! Linearizability of registers whose writes are already in one order, the log's: what is left to
+//! show is that real time agrees with it.
 
 use crate::tree::Zxid;
 
@@ -14,8 +14,8 @@ pub(super) struct Operation {
     pub write: bool,
 }
 
-/// The first two operations of which the later one was asked after the earlier one was answered, and
-/// yet comes before it in the log.
+/// The first two operations of which the later one was asked after the earlier one was answered,
+/// and yet comes before it in the log.
 pub(super) fn contradiction(operations: &[Operation]) -> Option<(Operation, Operation)> {
     let mut by_question = operations.to_vec();
     by_question.sort_by_key(|operation| operation.invoked);

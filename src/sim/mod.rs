@@ -1,6 +1,7 @@
 //! A whole cluster in one thread, from one seed: the real [`Replica`] and [`Tree`] in a world whose
-//! time, network, disks, clocks, crashes and clients are all made of one stream of chance. Checkers,
-//! not eyes, judge what comes out. The same seed always tells the same story: see [`Report::trace`].
+//! time, network, disks, clocks, crashes and clients are all made of one stream of chance.
+//! Checkers, not eyes, judge what comes out. The same seed always tells the same story: see
+//! [`Report::trace`].
 //!
 //! ```text
 //! agenda (time, turn) -> Event -> Replica::step -> Effects -> more events
@@ -53,8 +54,8 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             replicas: 3,
-            clients: 4,
-            length: 20 * SECOND,
+            clients: 3,
+            length: 15 * SECOND,
             faults: true,
             snapshot_every: 100,
             keep_trace: false,

@@ -1,4 +1,4 @@
-//! What happened, line by line: equal for equal seeds, so a hash of it tells whether a run replayed.
+//! What happened, line by line. Equal for equal seeds: a hash of it tells whether a run replayed.
 
 use std::fmt::{Arguments, Write};
 

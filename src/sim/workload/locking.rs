@@ -1,8 +1,8 @@
 //! A client that wants a lock: asks, waits, loses patience, holds, gives back, or is in doubt.
 //!
-//! An answer that never came leaves the client in doubt whether it waits or holds. It then gives back
-//! what it asked for until that is answered: after it, the earlier request can take no effect any
-//! more. A request found waiting in the tree nevertheless is cancelled by its number.
+//! An answer that never came leaves the client in doubt whether it waits or holds. It then gives
+//! back what it asked for until that is answered: after it, the earlier request can take no effect
+//! any more. A request found waiting in the tree nevertheless is cancelled by its number.
 
 use super::super::beliefs::Belief;
 use super::super::scene::Scene;

@@ -341,7 +341,7 @@ fn some_move(new_name: Vec<u8>, scene: &mut Scene<'_>) -> Option<Command> {
     let from = scene.dice.roll(2);
     let name = scene.dice.pick(&layout::names(scene.tree, layout::MOVE[from]))?.clone();
     let there = layout::names(scene.tree, layout::MOVE[1 - from]);
-    let other = scene.dice.pick(&there).filter(|_| new_name.len() % 2 == 0);
+    let other = scene.dice.pick(&there).filter(|_| new_name.len().is_multiple_of(2));
     let how = if other.is_some() { RenameHow::Exchange } else { RenameHow::NoReplace };
     Some(Command::Rename {
         from: layout::find(scene.tree, layout::MOVE[from])?,
