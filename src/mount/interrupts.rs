@@ -86,6 +86,7 @@ pub fn patience() -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::mount::waiters::Waiter;
+    use crate::tree::Ino;
     use crossbeam_channel::{Receiver, unbounded};
 
     fn enter(waiters: &Waiters, wait: Wait, thread: u32, wait_ms: Option<u64>) -> Receiver<End> {
@@ -102,10 +103,10 @@ mod tests {
         child.wait().unwrap();
         let waiters = Arc::new(Waiters::default());
         let thread = start(waiters.clone()).unwrap();
-        let gone = enter(&waiters, Wait::Range(1), child.id(), None);
-        let late = enter(&waiters, Wait::Range(2), std::process::id(), Some(60));
-        let stays = enter(&waiters, Wait::Range(3), std::process::id(), None);
-        let outside = enter(&waiters, Wait::Range(4), 0, None);
+        let gone = enter(&waiters, Wait::Range(Ino(9), 1), child.id(), None);
+        let late = enter(&waiters, Wait::Range(Ino(9), 2), std::process::id(), Some(60));
+        let stays = enter(&waiters, Wait::Range(Ino(9), 3), std::process::id(), None);
+        let outside = enter(&waiters, Wait::Range(Ino(9), 4), 0, None);
         let long = Duration::from_secs(10);
         assert_eq!(gone.recv_timeout(long), Ok(End::Interrupted));
         assert_eq!(late.recv_timeout(long), Ok(End::TimedOut));

@@ -1,13 +1,26 @@
-//! `flock` and `fcntl`.
+//! `flock` and `fcntl` locks: one fair queue for every host, in the tree.
+//!
+//! The kernel hands both over as ranges of an owner (`flock`: all bytes, the open file; `fcntl`: the
+//! process), and so do we. What an owner holds is remembered here too, only so that closing a file
+//! without locks costs nothing.
 
-use super::{Caller, Mount};
-use crate::tree::{Ino, LockOwner};
+mod held;
+
+pub use held::Held;
+
+use super::releases::Key;
+use super::waiters::{End, Wait, Waiter};
+use super::{Caller, Mount, errno, processes};
+use crate::node::Failure;
+use crate::tree::{
+    Command, Ino, Lock, LockMode, LockOwner, LockView, Reply, SessionId, TicketInfo, Zxid,
+};
 use fuser::{Errno, ReplyEmpty, ReplyLock};
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Which owners hold ranges through which handles of this mount.
-#[derive(Default)]
-pub struct Held {}
+/// The last byte a lock can cover: the kernel's `OFFSET_MAX`.
+const LAST_BYTE: u64 = i64::MAX as u64;
 
 /// A range somebody wants to lock or unlock.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +34,64 @@ pub struct Range {
     pub end: u64,
 }
 
-impl Mount {
-    pub fn getlk(&self, range: Range, typ: i32, reply: ReplyLock) {
-        let _ = (range, typ);
-        reply.error(Errno::ENOSYS);
+impl Range {
+    fn key(&self) -> Key {
+        (self.ino, self.owner)
     }
 
+    fn is_whole(&self) -> bool {
+        self.start == 0 && self.end >= LAST_BYTE
+    }
+
+    fn unlock(&self) -> Command {
+        let Range { ino, owner, start, end, .. } = *self;
+        Command::Unlock { ino, owner, start, end }
+    }
+
+    fn overlaps(&self, view: &LockView) -> bool {
+        view.start <= self.end && self.start <= view.end
+    }
+
+    /// All that this owner can hold of the file.
+    fn all((ino, owner): Key) -> Range {
+        Range { ino, fh: 0, owner, start: 0, end: LAST_BYTE }
+    }
+}
+
+/// `None` for `F_UNLCK`.
+fn mode_of(typ: i32) -> Option<LockMode> {
+    match typ {
+        libc::F_RDLCK => Some(LockMode::Shared),
+        libc::F_WRLCK => Some(LockMode::Exclusive),
+        _ => None,
+    }
+}
+
+impl Mount {
+    /// `F_GETLK`: what stands in the way of the range, as far as it is known here.
+    pub fn getlk(&self, range: Range, typ: i32, reply: ReplyLock) {
+        let session = self.node.session();
+        let wants_all = mode_of(typ) == Some(LockMode::Exclusive);
+        let in_the_way = |view: &LockView| {
+            let own = Some(view.session) == session && view.owner == range.owner;
+            let conflicts = wants_all || view.mode == LockMode::Exclusive;
+            let held = view.token.is_some() && view.ticket.is_none();
+            held && !own && conflicts && range.overlaps(view)
+        };
+        let views = self.node.tree().locks_of(range.ino);
+        let Some(view) = views.into_iter().find(in_the_way) else {
+            return reply.locked(range.start, range.end, libc::F_UNLCK, 0);
+        };
+        let typ = match view.mode {
+            LockMode::Shared => libc::F_RDLCK,
+            LockMode::Exclusive => libc::F_WRLCK,
+        };
+        // A process id of another host means nothing here.
+        let pid = if Some(view.session) == session { view.pid } else { 0 };
+        reply.locked(view.start, view.end, typ, pid);
+    }
+
+    /// `flock`, `F_SETLK`, `F_SETLKW` (`sleep`). `typ` is `F_RDLCK`, `F_WRLCK` or `F_UNLCK`.
     pub fn setlk(
         self: &Arc<Self>,
         caller: Caller,
@@ -35,21 +100,163 @@ impl Mount {
         sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let _ = (caller, range, typ, sleep);
-        reply.error(Errno::ENOSYS);
+        let Some(mode) = mode_of(typ) else { return self.unlock(&range, reply) };
+        let mount = Arc::clone(self);
+        let given_back = move |result: Result<(), Failure>| match result {
+            Ok(()) => mount.lock(caller, range, mode, sleep, reply),
+            Err(failure) => reply.error(errno::of_failure(failure)),
+        };
+        self.releases.after(range.key(), Box::new(given_back));
     }
 
+    /// FLUSH: a process closed a descriptor, which ends all its `fcntl` locks on that file. `then`
+    /// runs when they are given back, or cannot be for the moment.
     pub fn unlock_at_flush(
         &self,
         ino: Ino,
         owner: LockOwner,
         then: impl FnOnce() + Send + 'static,
     ) {
-        let _ = (ino, owner);
-        then();
+        let key = (ino, owner);
+        if self.forget_owner(key) {
+            self.releases.release(key, Range::all(key).unlock(), Box::new(then));
+        } else {
+            then();
+        }
     }
 
+    /// RELEASE: the last descriptor of an open file went, and with it its `flock`. Handles that need
+    /// no FLUSH give back their `fcntl` locks here too. Does not wait.
     pub fn unlock_at_release(&self, fh: u64) {
-        let _ = fh;
+        let keys = self.held.lock().close(fh);
+        for key in keys {
+            self.releases.release(key, Range::all(key).unlock(), Box::new(|| ()));
+        }
+    }
+
+    /// Does not fail: what cannot be given back now is given back later.
+    fn unlock(&self, range: &Range, reply: ReplyEmpty) {
+        if !self.held.lock().any(range.key()) {
+            return reply.ok();
+        }
+        if range.is_whole() {
+            self.forget_owner(range.key());
+        }
+        self.releases.release(range.key(), range.unlock(), Box::new(|| reply.ok()));
+    }
+
+    fn lock(
+        self: &Arc<Self>,
+        caller: Caller,
+        range: Range,
+        mode: LockMode,
+        wait: bool,
+        reply: ReplyEmpty,
+    ) {
+        let Some(session) = self.node.session() else { return reply.error(Errno::EIO) };
+        let process = processes::process_of(caller.pid).unwrap_or(0);
+        let who = TicketInfo { pid: process, command: processes::command_line(process) };
+        let Range { ino, owner, start, end, .. } = range;
+        let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
+        self.submit(command, move |mount, answer| match answer {
+            Ok(Reply::Granted { token, .. }) => {
+                let granted = Arc::clone(mount);
+                let grant = move || granted.answer_granted(range, session, reply);
+                mount.visible.after(token, Box::new(grant));
+            }
+            Ok(Reply::Queued { waiter, .. }) => {
+                mount.wait_for_range(caller, range, session, waiter, reply);
+            }
+            Ok(_) => reply.error(Errno::EIO),
+            Err(failure) => {
+                reply.error(errno::of_failure(failure));
+                if failure == Failure::Unknown {
+                    mount.give_back_unknown(range, session);
+                }
+            }
+        });
+    }
+
+    fn answer_granted(&self, range: Range, session: SessionId, reply: ReplyEmpty) {
+        if self.node.session() != Some(session) {
+            return reply.error(Errno::EIO);
+        }
+        self.held.lock().add(range.key(), range.fh);
+        if let Some(handle) = self.handles.get(range.fh) {
+            handle.hold(session);
+        }
+        reply.ok();
+    }
+
+    fn wait_for_range(
+        self: &Arc<Self>,
+        caller: Caller,
+        range: Range,
+        session: SessionId,
+        waiter: Zxid,
+        reply: ReplyEmpty,
+    ) {
+        let mount = Arc::clone(self);
+        let on_end = move |end| match end {
+            End::Granted(_) => mount.answer_granted(range, session, reply),
+            End::Interrupted | End::TimedOut => {
+                let cancel = Command::CancelWait { ino: range.ino, waiter };
+                mount.releases.release(range.key(), cancel, Box::new(|| ()));
+                reply.error(Errno::EINTR);
+            }
+            End::Done | End::Cancelled | End::SessionLost => reply.error(Errno::EIO),
+        };
+        let deadline = self.patience.map(|patience| Instant::now() + patience);
+        let wait = Wait::Range(range.ino, waiter);
+        let (thread, on_end) = (caller.pid, Box::new(on_end));
+        self.waiters.enter(wait, Waiter { thread, deadline, on_end });
+        self.look_for_range(range.ino, session, waiter);
+    }
+
+    /// The grant, or the end of the session, may have come before the wait was entered.
+    pub(super) fn look_for_range(&self, ino: Ino, session: SessionId, waiter: Zxid) {
+        let wait = Wait::Range(ino, waiter);
+        if self.node.session() != Some(session) {
+            return self.waiters.end(wait, End::SessionLost);
+        }
+        let (view, zxid) = {
+            let tree = self.node.tree();
+            let view = tree.locks_of(ino).into_iter().find(|view| view.waiter == waiter);
+            (view, tree.zxid())
+        };
+        // What is neither held nor queued was held, and another thread of its owner gave it back.
+        if let Some(token) = view.map_or(Some(zxid), |view| view.token) {
+            let waiters = Arc::clone(&self.waiters);
+            let grant = move || waiters.end(wait, End::Granted(token));
+            self.visible.after(token, Box::new(grant));
+        }
+    }
+
+    /// The lock may have been taken or queued for, and nobody will use it: undo both.
+    fn give_back_unknown(self: &Arc<Self>, range: Range, session: SessionId) {
+        let (mount, key) = (Arc::clone(self), range.key());
+        let unlocked = move || {
+            let left = |view: &LockView| {
+                view.session == session
+                    && view.owner == range.owner
+                    && view.token.is_none()
+                    && !mount.waiters.is_waiting(Wait::Range(range.ino, view.waiter))
+            };
+            let views = mount.node.tree().locks_of(range.ino);
+            for view in views.into_iter().filter(left) {
+                let cancel = Command::CancelWait { ino: range.ino, waiter: view.waiter };
+                mount.releases.release(key, cancel, Box::new(|| ()));
+            }
+        };
+        self.releases.release_then(key, range.unlock(), Box::new(unlocked));
+    }
+
+    /// Forgets what an owner holds of a file; false if that was nothing.
+    fn forget_owner(&self, key: Key) -> bool {
+        let (any, freed) = self.held.lock().forget(key);
+        for handle in freed.into_iter().filter_map(|fh| self.handles.get(fh)) {
+            handle.let_go();
+        }
+        any
     }
 }

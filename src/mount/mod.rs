@@ -44,6 +44,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use waiters::Wait;
 
 pub use setup::MountHandle;
 
@@ -172,6 +173,18 @@ impl Mount {
         self.releases.session_lost();
         self.tickets.session_lost();
         self.waiters.session_lost();
+    }
+
+    /// A snapshot took the tree's place: the grants that led to it were told to nobody.
+    fn look_for_grants(&self) {
+        let Some(session) = self.node.session() else { return };
+        for wait in self.waiters.waits() {
+            match wait {
+                Wait::Range(ino, waiter) => self.look_for_range(ino, session, waiter),
+                Wait::Ticket(ticket) => self.look_for_ticket(ticket, session),
+                Wait::Arrival(_) | Wait::Close(_) => (),
+            }
+        }
     }
 
     /// Nobody will be served any more: whoever waits gets an answer, so that nothing hangs.

@@ -94,8 +94,11 @@ pub enum Ending {
 }
 
 /// How the thread's process ends. To be asked while a FLUSH of that thread is unanswered, so that
-/// the thread still stands where it stood.
+/// the thread still stands where it stood. Of thread 0, outside our pid namespace, nothing is known.
 pub fn ending(thread: u32) -> Ending {
+    if thread == 0 {
+        return Ending::NotEnding;
+    }
     match fs::read_to_string(format!("/proc/{thread}/stat")) {
         Ok(stat) => parse_ending(&stat).unwrap_or(Ending::NotEnding),
         Err(_) => Ending::Killed,

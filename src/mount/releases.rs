@@ -22,6 +22,8 @@ pub type Submit = Box<dyn Fn(Command, Done) + Send + Sync>;
 
 /// Runs when the thing is given back, or with why it is not yet.
 pub type Then = Box<dyn FnOnce(Result<(), Failure>) + Send>;
+/// Runs once a release has got through; never, if the session ends before.
+pub type Through = Box<dyn FnOnce() + Send>;
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ struct Owed {
 #[derive(Default)]
 struct Release {
     /// In order; the first is under way if `busy`.
-    commands: VecDeque<Command>,
+    commands: VecDeque<(Command, Option<Through>)>,
     busy: bool,
     /// Told at the next answer.
     then: Vec<Then>,
@@ -56,10 +58,19 @@ impl Releases {
     /// Proposes `command` until it is answered. `first_attempt` runs after the first answer or
     /// failure, of which it need not know.
     pub fn release(&self, key: Key, command: Command, first_attempt: Box<dyn FnOnce() + Send>) {
+        self.add(key, command, None, Some(Box::new(move |_| first_attempt())));
+    }
+
+    /// [`Releases::release`] for those who have something to do afterwards, however late.
+    pub fn release_then(&self, key: Key, command: Command, through: Through) {
+        self.add(key, command, Some(through), None);
+    }
+
+    fn add(&self, key: Key, command: Command, through: Option<Through>, then: Option<Then>) {
         let mut owed = self.0.owed.lock();
         let release = owed.keys.entry(key).or_default();
-        release.commands.push_back(command);
-        release.then.push(Box::new(move |_| first_attempt()));
+        release.commands.push_back((command, through));
+        release.then.extend(then);
         drop(owed);
         self.go_on(key);
     }
@@ -97,7 +108,7 @@ impl Releases {
             if std::mem::replace(&mut release.busy, true) {
                 return;
             }
-            release.commands.front().cloned()
+            release.commands.front().map(|(command, _)| command.clone())
         };
         let Some(command) = command else { return };
         let releases = self.clone();
@@ -112,21 +123,25 @@ impl Releases {
             Err(failure @ (Failure::NoQuorum | Failure::Unknown)) => Err(failure),
             _ => Ok(()),
         };
-        if result.is_ok() {
-            release.commands.pop_front();
-            if !release.commands.is_empty() {
-                drop(owed);
-                return self.go_on(key);
-            }
-        }
-        let then = std::mem::take(&mut release.then);
-        if result.is_ok() {
-            owed.keys.remove(&key);
-        } else {
-            self.retry(&mut owed);
+        let through = match result {
+            Ok(()) => release.commands.pop_front().and_then(|(_, through)| through),
+            Err(_) => None,
+        };
+        let more = result.is_ok() && !release.commands.is_empty();
+        let then = if more { Vec::new() } else { std::mem::take(&mut release.then) };
+        match result {
+            Ok(()) if !more => drop(owed.keys.remove(&key)),
+            Ok(()) => (),
+            Err(_) => self.retry(&mut owed),
         }
         drop(owed);
+        if let Some(through) = through {
+            through();
+        }
         then.into_iter().for_each(|then| then(result));
+        if more {
+            self.go_on(key);
+        }
     }
 
     /// Failures are rare: a thread while they last is simpler than one for ever.
@@ -180,7 +195,12 @@ mod tests {
         let tell_first = tell.clone();
         let first = Box::new(move || tell_first.send("closed").unwrap());
         releases.release(KEY, unlock(0), first);
-        releases.release(KEY, unlock(1), Box::new(|| ()));
+        let tell_through = tell.clone();
+        releases.release_then(
+            KEY,
+            unlock(1),
+            Box::new(move || tell_through.send("through").unwrap()),
+        );
         let (command, done) = proposed.try_recv().unwrap();
         assert_eq!(command, unlock(0));
         assert!(proposed.try_recv().is_err(), "one at a time");
@@ -196,7 +216,7 @@ mod tests {
             assert!(told.try_recv().is_err());
             done(Ok(Reply::Done));
         }
-        assert_eq!(told.try_recv(), Ok("lock"));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["through", "lock"]);
         assert!(proposed.recv_timeout(PAUSE * 2).is_err(), "nothing is left to retry");
     }
 

@@ -1,16 +1,35 @@
-//! Backup streams: reading and writing `/backup/node/NAME/backup`.
+//! Backup streams: reading and writing `/backup/node/NAME/backup`. Their bytes never enter the tree.
+//!
+//! A writer's `close` returns when the snapshot is stored and copied; [`closing`] decides which close
+//! is the one. Whatever may take long (finding a snapshot, looking at who else writes) has a thread of
+//! its own: streams are rare.
 
-use super::handles::Handle;
+mod closing;
+mod writer;
+
+use super::handles::{Handle, HandleKind};
 use super::opened::OpenReply;
-use super::{Caller, Mount};
-use crate::tree::Attributes;
-use fuser::{Errno, ReplyData, ReplyEmpty, ReplyWrite};
+use super::waiters::{End, Wait, Waiter};
+use super::{Caller, Mount, processes};
+use crate::node::streams::{StreamSource, StreamStore};
+use crate::tree::{Attributes, Ino};
+use closing::Verdict;
+use fuser::{Errno, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use writer::Writer;
 
 /// What an open stream handle keeps.
-pub enum OpenStream {}
+pub enum OpenStream {
+    /// The newest snapshot when it was opened; `None`: there was none, and so no bytes.
+    Reading(Option<Arc<dyn StreamSource>>),
+    Writing(Writer),
+}
 
 impl Mount {
+    /// OPEN or CREATE of a znode of kind `Stream`: for reading or for writing, not both, and not for
+    /// appending to what is stored (EINVAL). EBUSY while another writer has it.
     pub fn open_stream(
         self: &Arc<Self>,
         caller: Caller,
@@ -18,15 +37,37 @@ impl Mount {
         flags: i32,
         reply: OpenReply,
     ) {
-        let _ = (caller, attributes, flags, &self.streams);
-        reply.error(Errno::ENOTSUP);
+        let _ = caller;
+        let Some(store) = self.streams.clone() else { return reply.error(Errno::ENOTSUP) };
+        let writes = flags & libc::O_ACCMODE == libc::O_WRONLY;
+        if flags & libc::O_ACCMODE == libc::O_RDWR || writes && flags & libc::O_APPEND != 0 {
+            return reply.error(Errno::EINVAL);
+        }
+        let Some(name) = self.stream_host(attributes.ino) else {
+            return reply.error(Errno::ESTALE);
+        };
+        let mount = Arc::clone(self);
+        aside("keepfs-open", move || match open(&*store, name, writes) {
+            Ok(stream) => mount.answer_opened(stream, attributes, flags, reply),
+            Err(error) => reply.error(errno_of(&error)),
+        });
     }
 
     pub fn read_stream(&self, stream: &OpenStream, offset: u64, size: u32, reply: ReplyData) {
-        let _ = (stream, offset, size);
-        reply.error(Errno::ENOTSUP);
+        match stream {
+            OpenStream::Reading(Some(source)) if offset < source.size() => {
+                let done = |result: io::Result<Vec<u8>>| match result {
+                    Ok(bytes) => reply.data(&bytes),
+                    Err(error) => reply.error(errno_of(&error)),
+                };
+                source.read(offset, size, Box::new(done));
+            }
+            OpenStream::Reading(_) => reply.data(&[]),
+            OpenStream::Writing(_) => reply.error(Errno::EBADF),
+        }
     }
 
+    /// In order only (ESPIPE); a hole is filled with zeros.
     pub fn write_stream(
         &self,
         caller: Caller,
@@ -35,20 +76,33 @@ impl Mount {
         data: &[u8],
         reply: ReplyWrite,
     ) {
-        let _ = (caller, stream, offset, data);
-        reply.error(Errno::ENOTSUP);
+        let OpenStream::Writing(writer) = stream else { return reply.error(Errno::EBADF) };
+        let written = |result: io::Result<u32>| match result {
+            Ok(length) => reply.written(length),
+            Err(error) => reply.error(errno_of(&error)),
+        };
+        let process = processes::process_of(caller.pid);
+        writer.write(offset, data.to_vec(), process, Box::new(written));
     }
 
+    /// `ftruncate` of an open stream: can only make a hole at the end of it.
     pub fn grow_stream(
         &self,
         stream: &OpenStream,
         length: u64,
         then: impl FnOnce(Result<(), Errno>) + Send + 'static,
     ) {
-        let _ = (stream, length);
-        then(Err(Errno::ENOTSUP));
+        match stream {
+            OpenStream::Writing(writer) => {
+                let grown =
+                    move |result: io::Result<()>| then(result.map_err(|error| errno_of(&error)));
+                writer.grow(length, Box::new(grown));
+            }
+            OpenStream::Reading(_) => then(Err(Errno::EINVAL)),
+        }
     }
 
+    /// FLUSH: some descriptor of it is being closed, or its process is ending.
     pub fn flush_stream(
         self: &Arc<Self>,
         caller: Caller,
@@ -56,11 +110,89 @@ impl Mount {
         stream: &OpenStream,
         reply: ReplyEmpty,
     ) {
-        let _ = (caller, handle, stream);
-        reply.ok();
+        let OpenStream::Writing(writer) = stream else { return reply.ok() };
+        // A shell closes a copy of the descriptor before anything is written.
+        if writer.is_empty() {
+            return reply.ok();
+        }
+        let (mount, writer, fh, ino) = (Arc::clone(self), writer.clone(), handle.fh, handle.ino);
+        aside("keepfs-close", move || match closing::judge(&writer, ino, caller.pid) {
+            Verdict::HeldByOthers => reply.ok(),
+            Verdict::Finish => mount.finish_stream(fh, writer, reply),
+            Verdict::Abort(why) => {
+                writer.abort(&why, libc::EIO);
+                reply.error(Errno::EIO);
+            }
+        });
     }
 
+    /// RELEASE: the last descriptor is gone. As a rule the stream has ended with a FLUSH.
     pub fn release_stream(&self, stream: &OpenStream) {
-        let _ = stream;
+        if let OpenStream::Writing(writer) = stream {
+            writer.finish(Box::new(|_| ()));
+        }
+    }
+
+    fn finish_stream(&self, fh: u64, writer: Writer, reply: ReplyEmpty) {
+        let ended = writer.clone();
+        let on_end = move |end| match (end, ended.outcome()) {
+            (End::Done, Some(Ok(()))) => reply.ok(),
+            (End::Done, Some(Err(errno))) => reply.error(Errno::from_i32(errno)),
+            (End::TimedOut, _) => reply.error(Errno::ETIMEDOUT),
+            _ => reply.error(Errno::EIO),
+        };
+        let deadline = self.patience.map(|patience| Instant::now() + patience);
+        let waiter = Waiter { thread: 0, deadline, on_end: Box::new(on_end) };
+        self.waiters.enter(Wait::Close(fh), waiter);
+        let waiters = Arc::clone(&self.waiters);
+        writer.finish(Box::new(move |_| waiters.end(Wait::Close(fh), End::Done)));
+    }
+
+    fn answer_opened(
+        &self,
+        stream: OpenStream,
+        attributes: Attributes,
+        flags: i32,
+        reply: OpenReply,
+    ) {
+        let kind = HandleKind::Stream(stream);
+        let handle = Handle::new(attributes.ino, flags, self.node.session(), kind);
+        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        if reply.is_create() {
+            self.inodes.looked_up(attributes.ino);
+        }
+        // Past the page cache: what it holds would be of another snapshot, and pages that wait for a
+        // slow store would hold up the notifier.
+        reply.opened(&handle, FopenFlags::FOPEN_DIRECT_IO, &attributes, Duration::ZERO);
+    }
+
+    /// The directory a stream is in: `/backup/node/NAME/backup`.
+    fn stream_host(&self, ino: Ino) -> Option<String> {
+        let path = self.node.tree().path(ino)?;
+        let mut parts = path.rsplit(|&byte| byte == b'/').skip(1);
+        String::from_utf8(parts.next()?.to_vec()).ok()
+    }
+}
+
+fn open(store: &dyn StreamStore, name: String, writes: bool) -> io::Result<OpenStream> {
+    if writes {
+        let sink = store.begin(&name)?;
+        return Ok(OpenStream::Writing(Writer::new(name, sink)));
+    }
+    match store.open(&name) {
+        Ok(source) => Ok(OpenStream::Reading(Some(Arc::from(source)))),
+        Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Ok(OpenStream::Reading(None)),
+        Err(error) => Err(error),
+    }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_i32(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Runs what may block. Without a thread, the reply in it is dropped, which answers EIO.
+fn aside(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        log::error!("cannot start a thread for a backup stream: {error}");
     }
 }

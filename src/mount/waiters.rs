@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    /// The grant of the range that was queued under this zxid.
-    Range(Zxid),
+    /// The grant of the range of this file that was queued under this zxid.
+    Range(Ino, Zxid),
     /// The grant of this ticket. Threads of one process may wait together.
     Ticket(Ino),
     /// The OPEN that follows a CREATE or OPEN answered with ESTALE: nothing is owed, but a ticket
@@ -26,6 +26,8 @@ pub enum Wait {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// What it was for has happened: the opener came, the stream ended.
+    Done,
     /// With this fencing token; every change before the grant is visible here.
     Granted(Zxid),
     /// What was waited for is gone: somebody removed the waiting ticket.
@@ -92,16 +94,14 @@ impl Waiters {
         self.changed.notify_all();
     }
 
-    /// Ends all waits for this; false if there are none (any more).
-    pub fn end(&self, wait: Wait, end: End) -> bool {
+    /// Ends all waits for this; there may be none (any more).
+    pub fn end(&self, wait: Wait, end: End) {
         let mut table = self.table.lock();
         let of_it = table.waiting.range((wait, 0)..=(wait, u64::MAX));
         let ids: Vec<WaiterId> = of_it.map(|(&id, _)| id).collect();
         let taken: Vec<_> = ids.iter().filter_map(|id| table.waiting.remove(id)).collect();
         drop(table);
-        let any = !taken.is_empty();
         taken.into_iter().for_each(|waiter| (waiter.on_end)(end));
-        any
     }
 
     /// Ends one wait, unless it has ended already.
@@ -110,6 +110,17 @@ impl Waiters {
         if let Some(waiter) = taken {
             (waiter.on_end)(end);
         }
+    }
+
+    pub fn is_waiting(&self, wait: Wait) -> bool {
+        self.table.lock().waiting.range((wait, 0)..=(wait, u64::MAX)).next().is_some()
+    }
+
+    /// What is waited for, each once.
+    pub fn waits(&self) -> Vec<Wait> {
+        let mut waits: Vec<Wait> = self.table.lock().waiting.keys().map(|id| id.0).collect();
+        waits.dedup();
+        waits
     }
 
     /// The session is gone: every wait but those for streams is over.
@@ -168,10 +179,12 @@ mod tests {
         let waiters = Waiters::default();
         let ticket = Wait::Ticket(Ino(7));
         let [first, second] = [enter(&waiters, ticket), enter(&waiters, ticket)];
-        assert!(!waiters.end(Wait::Ticket(Ino(8)), End::Granted(9)));
-        assert!(!waiters.end(Wait::Range(7), End::Granted(9)));
-        assert!(waiters.end(ticket, End::Granted(9)));
-        assert!(!waiters.end(ticket, End::Interrupted));
+        assert_eq!(waiters.waits(), [ticket]);
+        for other in [Wait::Ticket(Ino(8)), Wait::Range(Ino(7), 7)] {
+            waiters.end(other, End::Cancelled);
+        }
+        waiters.end(ticket, End::Granted(9));
+        waiters.end(ticket, End::Interrupted);
         for told in [first, second] {
             assert_eq!(told.try_iter().collect::<Vec<_>>(), [End::Granted(9)]);
         }
@@ -180,7 +193,7 @@ mod tests {
     #[test]
     fn a_lost_session_ends_waits_for_locks_but_no_streams() {
         let waiters = Waiters::default();
-        let lock = enter(&waiters, Wait::Range(u64::MAX));
+        let lock = enter(&waiters, Wait::Range(Ino(3), u64::MAX));
         let ticket = enter(&waiters, Wait::Arrival(Ino(3)));
         let stream = enter(&waiters, Wait::Close(0));
         waiters.session_lost();
@@ -189,7 +202,7 @@ mod tests {
         assert!(stream.try_recv().is_err());
         waiters.close();
         assert_eq!(stream.try_recv(), Ok(End::SessionLost));
-        assert_eq!(enter(&waiters, Wait::Range(1)).try_recv(), Ok(End::SessionLost));
+        assert_eq!(enter(&waiters, Wait::Range(Ino(3), 1)).try_recv(), Ok(End::SessionLost));
         assert!(waiters.next_look(Duration::ZERO).is_none());
     }
 }

@@ -90,6 +90,9 @@ impl Notifier {
             self.hand_out(change);
         }
         self.mount.visible.reach(batch.last);
+        if batch.reset {
+            self.mount.look_for_grants();
+        }
         self.mount.doubts.carried(batch.last);
         self.mount.node.made_visible(batch.last);
     }
@@ -179,7 +182,7 @@ impl Notifier {
             Change::Freed { ino } => self.mount.handles.freed(*ino),
             Change::Granted { session, ino, waiter, token } if Some(*session) == self.session => {
                 // A ticket's inode, or the zxid under which a range was queued: it is one of both.
-                self.mount.waiters.end(Wait::Range(*waiter), End::Granted(*token));
+                self.mount.waiters.end(Wait::Range(*ino, *waiter), End::Granted(*token));
                 self.mount.waiters.end(Wait::Ticket(*ino), End::Granted(*token));
             }
             _ => {}
