@@ -137,10 +137,11 @@ impl Replica {
                 Ok(reply) if shows => self.visibility.hold(zxid, id, Ok(reply), self.now.monotonic),
                 answer => self.answer(id, answer),
             }
-        } else if shows && let Some(origin) = self.sessions.replica(proposal.session) {
-            if origin != self.config.id {
-                self.visibility.await_shown(zxid, origin);
-            }
+        } else if shows
+            && let Some(origin) = self.sessions.replica(proposal.session)
+            && origin != self.config.id
+        {
+            self.visibility.await_shown(zxid, origin);
         }
         for change in &changes {
             self.take_change(tree, change);

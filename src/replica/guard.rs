@@ -34,14 +34,12 @@ pub(super) fn judge(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -
         MessageType::MsgAppendResponse if message.index > raw.raft.raft_log.last_index() => {
             Verdict::Ignore("it acknowledges entries that are not in the log")
         }
-        MessageType::MsgReadIndex if message.entries.len() != 1 => {
-            Verdict::Ignore("a read without a context")
+        MessageType::MsgReadIndex if message.entries.len() != 1 || message.term != 0 => {
+            Verdict::Ignore("a read index of no form")
         }
         MessageType::MsgRequestVoteResponse if leads_too_early(raw) => Verdict::Later,
-        MessageType::MsgTimeoutNow
-            if message.from != raw.raft.leader_id || raw.raft.prs().is_singleton() =>
-        {
-            Verdict::Ignore("only the leader hands its office over")
+        MessageType::MsgTimeoutNow if message.from != raw.raft.leader_id || !may_tick(raw) => {
+            Verdict::Ignore("only the leader hands its office over, and not to everyone")
         }
         MessageType::MsgPropose | MessageType::MsgTransferLeader => {
             Verdict::Ignore("not for peers to send")
@@ -76,6 +74,10 @@ fn whole(conf: &ConfState) -> bool {
 }
 
 fn judge_append(message: &Message) -> Verdict {
+    // Raft takes term 0 for that of any entry beyond the log's end.
+    if (message.log_term == 0) != (message.index == 0) {
+        return Verdict::Ignore("it follows an entry without a term");
+    }
     let mut index = message.index;
     let mut term = message.log_term;
     for entry in message.get_entries() {
@@ -106,10 +108,17 @@ fn leads_too_early(raw: &RawNode<Window>) -> bool {
     raw.raft.state == StateRole::Candidate && log.persisted < log.last_index()
 }
 
-/// The only voter elects itself in the tick, so it must not tick towards that before its log is durable.
+/// Whether raft may look at its clock. The only voter elects itself in the tick, so its log must be
+/// durable before; and nobody may ask for votes while a received snapshot is not, for raft then
+/// looks for entries that the snapshot replaced.
 pub(super) fn may_tick(raw: &RawNode<Window>) -> bool {
     let log = &raw.raft.raft_log;
-    raw.raft.state == StateRole::Leader
-        || !raw.raft.prs().is_singleton()
-        || log.persisted == log.last_index()
+    let alone = raw.raft.prs().is_singleton() && log.persisted < log.last_index();
+    raw.raft.state == StateRole::Leader || !(alone || is_restoring(raw))
+}
+
+/// Whether a received snapshot is on its way to the disk.
+fn is_restoring(raw: &RawNode<Window>) -> bool {
+    let log = &raw.raft.raft_log;
+    log.applied + 1 < log.first_index()
 }

@@ -72,7 +72,7 @@ impl Membership {
     }
 
     /// The own requests to hand to the leader now.
-    pub(super) fn to_forward(&mut self, now: u64, again_in: u64) -> Vec<(u64, Wish)> {
+    pub(super) fn due(&mut self, now: u64, again_in: u64) -> Vec<(u64, Wish)> {
         let mut due = Vec::new();
         for request in &mut self.requests {
             if let Asker::Here { id } = request.asker

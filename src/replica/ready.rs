@@ -5,9 +5,9 @@
 //!
 //! 1. messages go at once, persisted messages after everything up to this Ready is durable:
 //!    `persistence::divide`, and the `after` of a persist job;
-//! 2. a snapshot replaces the log, then entries are appended, before anyone reads them: `to_window`;
+//! 2. a snapshot replaces the log, then entries are appended, before anyone reads them: `show_to_raft`;
 //! 3. the hard state, the entries and the snapshot become durable in the order of the Readies:
-//!    `to_disk`; the commit index alone need not, and goes with the next job or heartbeat;
+//!    `give_to_disk`; the commit index alone need not, and goes with the next job or heartbeat;
 //! 4. committed entries are applied, and raft told: [`Replica::apply`];
 //! 5. `advance_append_async` ends the Ready, `on_persist_ready` follows when it is durable.
 //!
@@ -183,7 +183,7 @@ impl Replica {
         for state in ready.take_read_states() {
             self.reads.confirm(&state.request_ctx, state.index);
         }
-        let mark = self.to_window(&ready);
+        let mark = self.show_to_raft(&ready);
         let demand = Demand {
             number: ready.number(),
             hard_state: self.raw.raft.hard_state(),
@@ -195,11 +195,11 @@ impl Replica {
         self.outbox.committed = ready.take_committed_entries();
         let entries = ready.take_entries();
         self.raw.advance_append_async(ready);
-        self.to_disk(leads, demand, mark, entries, messages);
+        self.give_to_disk(leads, demand, mark, entries, messages);
     }
 
     /// Makes a Ready's snapshot and entries readable.
-    fn to_window(&mut self, ready: &Ready) -> Option<SnapshotMark> {
+    fn show_to_raft(&mut self, ready: &Ready) -> Option<SnapshotMark> {
         let metadata = ready.snapshot().get_metadata();
         let mark = (metadata.index > 0).then(|| SnapshotMark {
             index: metadata.index,
@@ -214,7 +214,7 @@ impl Replica {
         mark
     }
 
-    fn to_disk(
+    fn give_to_disk(
         &mut self,
         leads: bool,
         demand: Demand,

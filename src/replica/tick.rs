@@ -117,7 +117,7 @@ impl Replica {
     }
 
     fn forward_wishes(&mut self, leader: ReplicaId) {
-        for (id, wish) in self.membership.to_forward(self.now.monotonic, RETRY_AFTER) {
+        for (id, wish) in self.membership.due(self.now.monotonic, RETRY_AFTER) {
             let message = match wish {
                 Wish::Join { name, address } => PeerMessage::Join { id, name, address },
                 Wish::Leave { member } => PeerMessage::Leave { id, member },

@@ -3,6 +3,7 @@
 //! A script is blocks of commands, `----`, and what came of them, with an empty line between
 //! blocks. `REWRITE=1 cargo test --test replica` writes what comes of them now.
 
+mod chaos;
 mod commands;
 mod show;
 mod world;
