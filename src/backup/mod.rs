@@ -111,7 +111,7 @@ impl Backup {
         let metrics = Arc::new(Metrics::default());
         let repositories = Arc::new(Repositories::open(root, peers.clone(), metrics.clone())?);
         let service =
-            serve::Service { repositories: repositories.clone(), metrics: metrics.clone() };
+            serve::Service { stores: repositories.stores.clone(), metrics: metrics.clone() };
         peers.serve(Arc::new(service));
         let (running, stopping) = bounded(0);
         let active = Mutex::default();

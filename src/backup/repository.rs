@@ -138,10 +138,38 @@ impl Repository {
     }
 }
 
-/// All repositories of this replica, each opened once.
-pub struct Repositories {
+/// The files of every repository of this replica, each opened once.
+pub struct Stores {
+    /// `DATA/backup/repository`.
     root: PathBuf,
-    stores: Mutex<BTreeMap<FileId, Arc<Store>>>,
+    open: Mutex<BTreeMap<FileId, Arc<Store>>>,
+}
+
+impl Stores {
+    /// The files of a repository, known to the tree here or not yet.
+    pub fn get(&self, id: FileId) -> Result<Arc<Store>, Error> {
+        let mut open = self.open.lock();
+        if let Some(store) = open.get(&id) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(Store::open(&self.root.join(id.to_string()))?);
+        open.insert(id, store.clone());
+        Ok(store)
+    }
+
+    /// The files of a repository that has been here before.
+    pub fn existing(&self, id: FileId) -> Result<Arc<Store>, Error> {
+        let root = self.root.join(id.to_string());
+        std::fs::metadata(&root).map_err(Error::file("open", root))?;
+        self.get(id)
+    }
+}
+
+/// All repositories of this replica.
+pub struct Repositories {
+    pub stores: Arc<Stores>,
+    /// `DATA/backup/node`. Locked while a link in it is made.
+    links: Mutex<PathBuf>,
     peers: Arc<dyn Peers>,
     metrics: Arc<Metrics>,
 }
@@ -153,27 +181,11 @@ impl Repositories {
         peers: Arc<dyn Peers>,
         metrics: Arc<Metrics>,
     ) -> Result<Repositories, Error> {
-        store::make_directory(&root.join("repository"))?;
-        store::make_directory(&root.join("node"))?;
-        Ok(Repositories { root: root.to_owned(), stores: Mutex::default(), peers, metrics })
-    }
-
-    /// The files of a repository, known to the tree here or not yet.
-    pub fn store(&self, id: FileId) -> Result<Arc<Store>, Error> {
-        let mut stores = self.stores.lock();
-        if let Some(store) = stores.get(&id) {
-            return Ok(store.clone());
-        }
-        let store = Arc::new(Store::open(&self.root.join("repository").join(id.to_string()))?);
-        stores.insert(id, store.clone());
-        Ok(store)
-    }
-
-    /// The files of a repository that has been here before.
-    pub fn existing_store(&self, id: FileId) -> Result<Arc<Store>, Error> {
-        let root = self.root.join("repository").join(id.to_string());
-        std::fs::metadata(&root).map_err(Error::file("open", root))?;
-        self.store(id)
+        let (repositories, links) = (root.join("repository"), root.join("node"));
+        store::make_directory(&repositories)?;
+        store::make_directory(&links)?;
+        let stores = Arc::new(Stores { root: repositories, open: Mutex::default() });
+        Ok(Repositories { stores, links: Mutex::new(links), peers, metrics })
     }
 
     /// The host's repository; `None` before its first stream.
@@ -208,7 +220,7 @@ impl Repositories {
     }
 
     fn with(&self, host: &str, credentials: Credentials) -> Result<Arc<Repository>, Error> {
-        let store = self.store(credentials.repository)?;
+        let store = self.stores.get(credentials.repository)?;
         store.materialise(&credentials)?;
         self.link(host, credentials.repository)?;
         let (peers, metrics) = (self.peers.clone(), self.metrics.clone());
@@ -217,13 +229,13 @@ impl Repositories {
 
     /// Makes `node/HOST` lead to the repository.
     fn link(&self, host: &str, id: FileId) -> Result<(), Error> {
-        let link = self.root.join("node").join(host);
+        let links = self.links.lock();
+        let link = links.join(host);
         let target = Path::new("../repository").join(id.to_string());
         if std::fs::read_link(&link).is_ok_and(|now| now == target) {
             return Ok(());
         }
-        let _one_at_a_time = self.stores.lock();
-        let aside = self.root.join("link-aside");
+        let aside = links.with_file_name("link-aside");
         let linked = match std::fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => std::os::unix::fs::symlink(&target, &aside),

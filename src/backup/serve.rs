@@ -4,7 +4,7 @@ use super::files::{FileKind, RepositoryFile};
 use super::manifest::timestamp;
 use super::metrics::Metrics;
 use super::peers::Name;
-use super::repository::Repositories;
+use super::repository::Stores;
 use super::store::Store;
 use crate::error::Error;
 use crate::peers::bulk::BulkHandler;
@@ -13,9 +13,9 @@ use std::fmt::Write;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// Serves the repositories of this replica.
+/// Serves the repositories of this replica. Knows no node: the node's peers hold it.
 pub struct Service {
-    pub repositories: Arc<Repositories>,
+    pub stores: Arc<Stores>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -32,7 +32,7 @@ impl BulkHandler for Service {
         let Name::File { repository, kind, id } = name else {
             return Err(io::Error::other("a listing cannot be pushed"));
         };
-        let store = self.repositories.store(repository).map_err(told)?;
+        let store = self.stores.get(repository).map_err(told)?;
         let here = RepositoryFile { kind, id, size: length };
         if store.open_file(kind, id).is_ok_and(|(_, size)| size == here.size) {
             io::copy(&mut data.take(length), &mut io::sink())?;
@@ -51,7 +51,7 @@ impl BulkHandler for Service {
         length: u64,
     ) -> io::Result<(u64, Box<dyn Read + Send>)> {
         let name = Name::parse(name).map_err(io::Error::other)?;
-        let store = self.repositories.existing_store(name.repository()).map_err(told)?;
+        let store = self.stores.existing(name.repository()).map_err(told)?;
         let (mut content, size): (Box<dyn ReadSeek>, u64) = match name {
             Name::File { kind, id, .. } => {
                 let (file, size) = store.open_file(kind, id).map_err(told)?;

@@ -103,13 +103,16 @@ impl Reader {
     }
 }
 
+/// A window on its way.
+type Decoding = Receiver<Result<Vec<u8>, Error>>;
+
 /// A stream in pieces of [`BACKUP_WINDOW_BYTES`], numbered from 0.
 struct Windows {
     stored: Arc<dyn Stored>,
     /// The latest ones, newest last.
     cached: VecDeque<(u64, Arc<Vec<u8>>)>,
     /// The one being decoded ahead.
-    ahead: Option<(u64, Receiver<Result<Vec<u8>, Error>>)>,
+    ahead: Option<(u64, Decoding)>,
     /// Where the last read ended.
     last: u64,
 }

@@ -1,6 +1,7 @@
 //! Backup with the real engine, real repositories and an in-process cluster.
 
 mod failing;
+mod nodes;
 mod restic;
 mod world;
 
@@ -104,6 +105,21 @@ fn reading_heals_what_is_missing_or_damaged_here() {
     };
     assert!(packs[..3].iter().all(|path| path.exists()));
     assert!(world.files(2, "data").iter().all(named_by_content));
+}
+
+#[test]
+fn damage_that_nobody_can_heal_is_an_error_and_never_other_bytes() {
+    let world = World::new();
+    let content = bytes(7, 20 << 20);
+    world.write(0, &content).unwrap();
+    for replica in 0..3 {
+        for pack in world.files(replica, "data") {
+            let mut damaged = std::fs::read(&pack).unwrap();
+            damaged[100] ^= 1;
+            std::fs::write(&pack, &damaged).unwrap();
+        }
+    }
+    assert_eq!(world.read(1).unwrap_err().raw_os_error(), Some(libc::EIO));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Stock restic reads what keepfs writes.
 
 use crate::world::{World, bytes};
+use keepfs::node::streams::StreamStore;
 use std::process::Command;
 
 /// restic on a replica's copy; `None` if it is not installed here (in CI it must be).
@@ -33,8 +34,7 @@ fn stock_restic_lists_checks_dumps_and_restores() {
     let second = [&first[..10 << 20], &bytes(21, 3 << 20)].concat();
     world.write(1, &second).unwrap();
     // An interrupted one leaves packs that nobody names: no harm.
-    let sink = keepfs::node::streams::StreamStore::begin(&*world.replicas[0].backup, "web1");
-    let mut sink = sink.unwrap();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
     crate::world::put(&mut *sink, 0, &bytes(22, 20 << 20)).unwrap();
     sink.abort("a test");
 

@@ -114,6 +114,13 @@ impl WriteBackend for RepositoryFiles {
     }
 }
 
+/// The two files that make a repository.
+pub struct ConfigAndKey {
+    pub config: Vec<u8>,
+    pub key_id: FileId,
+    pub key: Vec<u8>,
+}
+
 /// Catches the config and the key of a repository that is being made.
 #[derive(Default)]
 pub struct NewRepository {
@@ -121,8 +128,8 @@ pub struct NewRepository {
 }
 
 impl NewRepository {
-    /// The config, and the key file with its name.
-    pub fn take(&self) -> Result<(Vec<u8>, (FileId, Vec<u8>)), Error> {
+    /// What was written.
+    pub fn take(&self) -> Result<ConfigAndKey, Error> {
         let (mut config, mut key) = (None, None);
         for (kind, id, content) in self.files.lock().drain(..) {
             match kind {
@@ -131,7 +138,10 @@ impl NewRepository {
                 _ => {}
             }
         }
-        config.zip(key).ok_or_else(|| Error::Backup("a new repository lacks config or key".into()))
+        match (config, key) {
+            (Some(config), Some((key_id, key))) => Ok(ConfigAndKey { config, key_id, key }),
+            _ => Err(Error::Backup("a new repository lacks config or key".into())),
+        }
     }
 }
 

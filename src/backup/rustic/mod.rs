@@ -17,7 +17,7 @@ use super::files::{FileId, FileKind};
 use super::repository::Repository;
 use crate::error::Error;
 use crate::limits::BACKUP_PACK_BYTES;
-use files::{NewRepository, RepositoryFiles};
+use files::{ConfigAndKey, NewRepository, RepositoryFiles};
 use parking_lot::Mutex;
 use rustic_core::repofile::{MasterKey, Metadata, Node, NodeType, SnapshotFile, Tree};
 use rustic_core::vfs;
@@ -50,7 +50,7 @@ impl Engine for RusticEngine {
             .map_err(|error| failed("make a repository", *error))?;
         let key = repository.key();
         let repository = repository.config().id.to_hex().parse()?;
-        let (config, (key_id, key_file)) = new.take()?;
+        let ConfigAndKey { config, key_id, key: key_file } = new.take()?;
         let master_key = [key.encrypt, key.mac.k, key.mac.r].concat();
         Ok(Credentials {
             version: 1,
