@@ -1,5 +1,5 @@
-//! Backup: what is written at `/backup/node/NAME/backup` becomes a snapshot on every replica, beside
-//! the log, which holds only the manifests.
+//! Backup: what is written at `/backup/node/NAME/backup` becomes a snapshot on every replica,
+//! beside the log, which holds only the manifests.
 //!
 //! - `engine.rs` is what is needed of a repository format, `rustic/` is restic's;
 //! - `store.rs` has a repository's files on this replica's disk, `repository.rs` also what peers

@@ -186,7 +186,7 @@ impl Windows {
         let stored = self.stored.clone();
         let (tell, decoded) = bounded(1);
         let thread = std::thread::Builder::new().name("backup readahead".to_owned());
-        // A reader that has gone meanwhile does not want to know; without a thread, nothing is ahead.
+        // A reader that has gone does not want to know; without a thread, nothing is ahead.
         if thread.spawn(move || drop(tell.send(read_window(&*stored, number)))).is_ok() {
             self.ahead = Some((number, decoded));
         }

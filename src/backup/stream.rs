@@ -7,7 +7,8 @@
 //! 5. with copies on a majority of the replicas, the manifest goes through the log;
 //! 6. the snapshot counts here; the writer's `close` is answered.
 //!
-//! Whatever fails, no snapshot is recorded, nor left under `snapshots/`; packs that stay are nobody's.
+//! Whatever fails, no snapshot is recorded, nor left under `snapshots/`; packs that stay are
+//! nobody's.
 
 use super::Context;
 use super::catalogue::{NotRecorded, Recorded};

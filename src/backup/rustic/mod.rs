@@ -1,9 +1,9 @@
 //! The engine: restic's repository format by `rustic_core`. Nothing else names that crate.
 //!
 //! Three of its habits shape this module:
-//! 1. It learns a stream's size only after it has written the stream's tree, and writes 0 there: its
-//!    own restore copes, restic's makes an empty file. So the tree it wrote serves only to find the
-//!    stream's blobs; the tree that counts is sealed here (`seal.rs`), with the size.
+//! 1. It learns a stream's size only after it has written the stream's tree, and writes 0 there:
+//!    its own restore copes, restic's makes an empty file. So the tree it wrote serves only to find
+//!    the stream's blobs; the tree that counts is sealed here (`seal.rs`), with the size.
 //! 2. It takes a failing reader for the end of the stream and saves a snapshot all the same. So the
 //!    snapshot it saves is withheld (`files.rs`), and what it stored is counted by the index.
 //! 3. Packs grow with the repository unless told otherwise, and several are in memory at once.

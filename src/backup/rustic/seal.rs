@@ -45,7 +45,7 @@ pub fn store_tree(
     Ok(id)
 }
 
-/// Encrypts and authenticates. `master_key` is [`crate::backup::credentials::Credentials`]' 64 bytes.
+/// Encrypts and authenticates. `master_key` is [`crate::backup::credentials::Credentials`]' one.
 pub fn seal(master_key: &[u8], plain: &[u8]) -> Result<Vec<u8>, Error> {
     let nonce = random::<16>()?;
     let sealed = Aes256CtrPoly1305Aes::new(Key::from_slice(master_key))
