@@ -88,6 +88,7 @@ impl Driver {
                 return;
             }
         }
+        self.shared.peers.flush();
     }
 
     fn handle(&mut self, now: Moment, job: Job) {
@@ -187,11 +188,13 @@ impl Driver {
                 PeerMessage::Snapshot { index, term, message } => {
                     self.send_snapshot(to, index, term, message);
                 }
-                message => self.shared.send(to, message),
+                message => self.shared.queue(to, message),
             }
         }
         if let Some(persist) = effects.persist {
             let _ = self.shared.persist.send(persist);
+            // The followers' disks shall work while this one does.
+            self.shared.peers.flush();
         }
         if let Some(mark) = effects.restore {
             self.restore(mark);

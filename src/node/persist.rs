@@ -36,8 +36,9 @@ fn persist(shared: &Arc<Shared>, jobs: &mut Vec<Persist>) -> std::io::Result<()>
     shared.disk.write(&writes)?;
     shared.metrics.synced(started.elapsed());
     for (to, message) in after {
-        shared.send(to, message);
+        shared.queue(to, message);
     }
+    shared.peers.flush();
     shared.tell(Job::Persisted { number });
     if writes.iter().any(|write| write.compact_to.is_some() || write.restart_after.is_some()) {
         shared.disk.purge()?;

@@ -152,9 +152,9 @@ impl Shared {
         }
     }
 
-    /// Sends to a peer; an overfull way to it counts as unreachable.
-    pub fn send(&self, to: ReplicaId, message: PeerMessage) {
-        if !self.peers.send(to, message) {
+    /// Queues a message to a peer; [`Peers::flush`] sends it. An overfull queue counts as unreachable.
+    pub fn queue(&self, to: ReplicaId, message: PeerMessage) {
+        if !self.peers.queue(to, message) {
             let _ = self.inbox.send(Job::Input(Input::Unreachable { peer: to }));
         }
     }

@@ -124,7 +124,8 @@ pub fn send(shared: &Arc<Shared>, to: ReplicaId, index: u64, term: u64, message:
             warn!("snapshot {index} does not reach replica {to}: {error}");
         } else {
             shared.metrics.snapshots_sent.add(1);
-            shared.send(to, PeerMessage::Snapshot { index, term, message });
+            shared.queue(to, PeerMessage::Snapshot { index, term, message });
+            shared.peers.flush();
         }
         shared.tell(Job::Input(Input::SnapshotSent { to, ok: pushed.is_ok() }));
     });

@@ -20,6 +20,7 @@ pub mod kind {
 }
 
 const READ_BYTES: usize = 64 << 10;
+const LONG_READ_BYTES: usize = 1 << 20;
 
 /// How values are laid out in a frame.
 fn layout() -> impl bincode::config::Config {
@@ -63,18 +64,23 @@ impl From<bincode::error::EncodeError> for WireError {
 /// A stream of frames.
 pub struct Frames {
     stream: TcpStream,
+    /// What has come and was not handed out is `buffer[used..filled]`.
     buffer: Vec<u8>,
-    /// What of the buffer has been handed out.
     used: usize,
+    filled: usize,
 }
 
 impl Frames {
     pub fn new(stream: TcpStream) -> Frames {
-        Frames { stream, buffer: Vec::new(), used: 0 }
+        Frames { stream, buffer: Vec::new(), used: 0, filled: 0 }
     }
 
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// No read or write shall take longer; `None`: for ever (probes still end a dead connection).
@@ -99,7 +105,8 @@ impl Frames {
         while !self.has_frame()? {
             self.fill()?;
         }
-        let frame = frame::parse(&self.buffer[self.used..]).map_err(|e| invalid(e.to_string()))?;
+        let come = &self.buffer[self.used..self.filled];
+        let frame = frame::parse(come).map_err(|error| invalid(error.to_string()))?;
         let frame = frame.ok_or(ErrorKind::UnexpectedEof)?;
         self.used += frame.encoded_bytes();
         Ok((frame.kind, frame.payload))
@@ -107,9 +114,9 @@ impl Frames {
 
     /// Whether [`Frames::next`] would return at once.
     pub fn has_frame(&self) -> io::Result<bool> {
-        let rest = &self.buffer[self.used..];
-        let length = frame::payload_bytes(rest).map_err(|error| invalid(error.to_string()))?;
-        Ok(length.is_some_and(|length| rest.len() >= frame::HEADER_BYTES + length))
+        let come = &self.buffer[self.used..self.filled];
+        let length = frame::payload_bytes(come).map_err(|error| invalid(error.to_string()))?;
+        Ok(length.is_some_and(|length| come.len() >= frame::HEADER_BYTES + length))
     }
 
     /// The next frame, which must be of this kind.
@@ -121,20 +128,25 @@ impl Frames {
         decode(payload)
     }
 
+    /// Reads what is there, at least one byte.
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.used);
-        self.used = 0;
-        let announced = frame::payload_bytes(&self.buffer).ok().flatten().unwrap_or(0);
-        let whole = frame::HEADER_BYTES + announced;
-        let start = self.buffer.len();
+        self.buffer.copy_within(self.used..self.filled, 0);
+        (self.used, self.filled) = (0, self.filled - self.used);
+        let announced = frame::payload_bytes(&self.buffer[..self.filled]).ok().flatten();
+        let whole = frame::HEADER_BYTES + announced.unwrap_or(0);
         // A long frame is read in steps, so that memory follows the bytes that really came.
-        let step = whole.saturating_sub(start).clamp(READ_BYTES, 1 << 20);
-        self.buffer.resize(start + step, 0);
-        let count = self.stream.read(&mut self.buffer[start..]);
-        self.buffer.truncate(start + *count.as_ref().unwrap_or(&0));
-        match count.map_err(name_timeout)? {
+        let step = whole.saturating_sub(self.filled).clamp(READ_BYTES, LONG_READ_BYTES);
+        let room = self.filled + step;
+        if self.buffer.len() < room || self.buffer.len() > room + LONG_READ_BYTES {
+            self.buffer.resize(room, 0);
+            self.buffer.shrink_to(room);
+        }
+        match self.stream.read(&mut self.buffer[self.filled..]).map_err(name_timeout)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
+            count => {
+                self.filled += count;
+                Ok(())
+            }
         }
     }
 }

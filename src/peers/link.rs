@@ -1,17 +1,19 @@
-//! The way out to one peer: a bounded queue, and a thread that dials and writes.
+//! The way out to one peer: a bounded queue that whoever has filled it empties into the socket, and
+//! a thread that dials, and writes what the socket has no room for.
+//!
+//! A message of the usual size costs its sender one system call and no other thread's wake-up.
 
-use super::connection::{self, Frames, kind};
+use super::connection::{self, kind};
 use super::hello::{HELLO_TIMEOUT, Purpose};
-use super::{PeerHandler, Shared};
+use super::{PeerHandler, Shared, socket};
 use crate::error::Error;
-use crate::mailbox::{Mailbox, Taken};
 use crate::replica::PeerMessage;
 use crate::tree::{Command, Proposal, ReplicaId};
 use log::{info, warn};
-use parking_lot::Mutex;
-use std::io;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::io::{self, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,15 +22,32 @@ const QUEUE_MESSAGES_MAX: usize = 4096;
 const QUEUE_BYTES_MAX: usize = 128 << 20;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
-/// One write takes all that waits, up to about this.
-const WRITE_BYTES: usize = 1 << 20;
+/// More than this is encoded and written by the link's thread: the sender has better things to do.
+const DIRECT_BYTES: usize = 64 << 10;
 
 /// The queue and the thread behind it.
 pub struct Link {
     peer: ReplicaId,
-    queue: Mailbox<PeerMessage>,
-    queued_bytes: AtomicUsize,
+    out: Mutex<Outbox>,
+    /// The thread has something to do.
+    work: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    queue: Vec<PeerMessage>,
+    queued_bytes: usize,
+    /// `Some` while connected.
+    stream: Option<Arc<TcpStream>>,
+    /// Whole frames, but for their beginning, that the socket had no room for. They go first.
+    backlog: Vec<u8>,
+    /// The thread is writing: nobody else may.
+    busy: bool,
+    /// The thread is to write.
+    handed_over: bool,
+    error: Option<io::Error>,
+    closed: bool,
 }
 
 impl Link {
@@ -39,37 +58,60 @@ impl Link {
     ) -> Result<Arc<Link>, Error> {
         let link = Arc::new(Link {
             peer,
-            queue: Mailbox::default(),
-            queued_bytes: AtomicUsize::new(0),
+            out: Mutex::default(),
+            work: Condvar::new(),
             thread: Mutex::new(None),
         });
-        let writer = Writer { link: link.clone(), shared, handler, refused: None };
+        let dialler = Dialler { link: link.clone(), shared, handler, told: None };
         let thread = std::thread::Builder::new()
             .name(format!("to-{peer}"))
-            .spawn(move || writer.run())
+            .spawn(move || dialler.run())
             .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
         *link.thread.lock() = Some(thread);
         Ok(link)
     }
 
-    /// False if the queue is full.
-    pub fn send(&self, message: PeerMessage) -> bool {
+    /// Queues a message for the next [`Link::flush`]; false if the queue is full.
+    pub fn queue(&self, message: PeerMessage) -> bool {
         let bytes = weight(&message);
-        let full = self.queue.len() >= QUEUE_MESSAGES_MAX
-            || self.queued_bytes.load(Ordering::Relaxed) + bytes > QUEUE_BYTES_MAX;
-        if full {
-            return false;
+        let mut out = self.out.lock();
+        let fits = out.queue.len() < QUEUE_MESSAGES_MAX
+            && out.queued_bytes + bytes <= QUEUE_BYTES_MAX
+            && !out.closed;
+        if fits {
+            out.queued_bytes += bytes;
+            out.queue.push(message);
         }
-        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.queue.send(message).is_ok()
+        fits
     }
 
+    /// Sends what is queued. Never waits for the network.
+    pub fn flush(&self) {
+        let mut out = self.out.lock();
+        if out.queue.is_empty() || out.busy || out.handed_over || out.error.is_some() {
+            return;
+        }
+        let Some(stream) = out.stream.clone() else { return };
+        if out.queued_bytes <= DIRECT_BYTES {
+            let frames = out.encode(self.peer);
+            match socket::send_now(&stream, &frames) {
+                Ok(sent) if sent == frames.len() => return,
+                Ok(sent) => out.backlog.extend_from_slice(&frames[sent..]),
+                Err(error) => out.error = Some(error),
+            }
+        }
+        out.handed_over = true;
+        self.work.notify_one();
+    }
+
+    /// Messages that wait.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.out.lock().queue.len()
     }
 
     pub fn close(&self) {
-        self.queue.close();
+        self.out.lock().closed = true;
+        self.work.notify_one();
     }
 
     pub fn join(&self) {
@@ -79,7 +121,26 @@ impl Link {
     }
 }
 
-/// About what a message takes in memory.
+impl Outbox {
+    /// Empties the queue into frames.
+    fn encode(&mut self, peer: ReplicaId) -> Vec<u8> {
+        let mut frames = Vec::with_capacity(self.queued_bytes);
+        self.queued_bytes = 0;
+        for message in self.queue.drain(..) {
+            if let Err(error) = connection::append(&mut frames, kind::MESSAGE, &message) {
+                warn!("a message to replica {peer} is not sent: {error}");
+            }
+        }
+        frames
+    }
+
+    fn discard(&mut self) {
+        self.queue.clear();
+        self.queued_bytes = 0;
+    }
+}
+
+/// About what a message takes, in memory and in a frame.
 fn weight(message: &PeerMessage) -> usize {
     64 + match message {
         PeerMessage::Raft(bytes) => bytes.len(),
@@ -96,91 +157,91 @@ fn proposal_weight(proposal: &Proposal) -> usize {
     }
 }
 
-struct Writer {
+/// The link's thread.
+struct Dialler {
     link: Arc<Link>,
     shared: Arc<Shared>,
     handler: Arc<dyn PeerHandler>,
-    /// The last reason the peer gave for turning us away: said once.
-    refused: Option<String>,
+    /// The last trouble that was logged: each is logged once.
+    told: Option<String>,
 }
 
-impl Writer {
+impl Dialler {
     fn run(mut self) {
         let mut backoff = BACKOFF_FIRST;
         while !self.done() {
             match self.shared.connect(self.link.peer, Purpose::Messages) {
                 Ok(frames) => {
                     info!("connected to replica {}", self.link.peer);
-                    self.refused = None;
-                    backoff = BACKOFF_FIRST;
-                    if let Err(error) = self.pump(frames) {
+                    (self.told, backoff) = (None, BACKOFF_FIRST);
+                    let ended = frames.set_timeout(Some(HELLO_TIMEOUT));
+                    let ended = ended.and_then(|()| self.pump(Arc::new(frames.into_stream())));
+                    if let Err(error) = ended {
                         info!("connection to replica {} ended: {error}", self.link.peer);
-                        self.handler.unreachable(self.link.peer);
                     }
                 }
-                Err(error) => {
-                    self.tell(&error);
-                    self.handler.unreachable(self.link.peer);
-                }
+                Err(error) => self.tell(&error),
             }
-            if !self.discard_until(Instant::now() + backoff) {
-                return;
-            }
+            self.handler.unreachable(self.link.peer);
+            self.pause(backoff);
             backoff = (backoff * 2).min(BACKOFF_LAST);
         }
     }
 
     fn done(&self) -> bool {
-        self.shared.stopping() || self.shared.member(self.link.peer).is_none()
+        self.link.out.lock().closed
+            || self.shared.stopping()
+            || self.shared.member(self.link.peer).is_none()
     }
 
-    /// Writes what comes until the connection or the link ends.
-    fn pump(&self, mut frames: Frames) -> io::Result<()> {
-        frames.set_timeout(Some(HELLO_TIMEOUT))?;
-        let (mut batch, mut bytes) = (Vec::new(), Vec::new());
-        loop {
-            if self.link.queue.take(&mut batch, None) == Taken::Closed {
-                return Ok(());
+    /// Lets senders use the connection, and writes what they leave, until it or the link ends.
+    fn pump(&self, stream: Arc<TcpStream>) -> io::Result<()> {
+        let mut out = self.link.out.lock();
+        out.stream = Some(stream.clone());
+        out.handed_over = !out.queue.is_empty();
+        let ended = loop {
+            if out.closed {
+                break Ok(());
             }
-            for message in batch.drain(..) {
-                self.link.queued_bytes.fetch_sub(weight(&message), Ordering::Relaxed);
-                if let Err(error) = connection::append(&mut bytes, kind::MESSAGE, &message) {
-                    warn!("a message to replica {} is not sent: {error}", self.link.peer);
-                }
-                if bytes.len() >= WRITE_BYTES {
-                    frames.write(&bytes)?;
-                    bytes.clear();
-                }
+            if let Some(error) = out.error.take() {
+                break Err(error);
             }
-            frames.write(&bytes)?;
-            bytes.clear();
-            bytes.shrink_to(WRITE_BYTES * 2);
-        }
+            if !out.handed_over {
+                self.link.work.wait(&mut out);
+                continue;
+            }
+            if let Err(error) = self.write_all(&stream, &mut out) {
+                break Err(error);
+            }
+        };
+        *out = Outbox { closed: out.closed, ..Outbox::default() };
+        ended
     }
 
-    /// Throws away what is queued until `end`: it would be stale by then. False once closed.
-    fn discard_until(&self, end: Instant) -> bool {
-        let mut batch = Vec::new();
-        loop {
-            match self.link.queue.take(&mut batch, Some(end)) {
-                Taken::Closed => return false,
-                Taken::TimedOut => return true,
-                Taken::Items => {
-                    let bytes = batch.drain(..).map(|message| weight(&message)).sum();
-                    self.link.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                }
-            }
-            if Instant::now() >= end {
-                return true;
-            }
-        }
+    /// Writes all that waits, with the outbox open to senders meanwhile.
+    fn write_all(&self, stream: &TcpStream, out: &mut MutexGuard<'_, Outbox>) -> io::Result<()> {
+        let mut frames = std::mem::take(&mut out.backlog);
+        frames.append(&mut out.encode(self.link.peer));
+        out.busy = true;
+        let written = MutexGuard::unlocked(out, || (&mut &*stream).write_all(&frames));
+        out.busy = false;
+        out.handed_over = !out.queue.is_empty();
+        written
+    }
+
+    /// Before the next attempt. What is queued meanwhile would be stale by then.
+    fn pause(&self, length: Duration) {
+        let end = Instant::now() + length;
+        let mut out = self.link.out.lock();
+        while !out.closed && !self.link.work.wait_until(&mut out, end).timed_out() {}
+        out.discard();
     }
 
     fn tell(&mut self, error: &io::Error) {
         let text = error.to_string();
-        if self.refused.as_ref() != Some(&text) {
+        if self.told.as_ref() != Some(&text) {
             warn!("cannot talk to replica {}: {text}", self.link.peer);
-            self.refused = Some(text);
+            self.told = Some(text);
         }
     }
 }

@@ -136,10 +136,15 @@ impl Peers {
         Ok(())
     }
 
-    /// Queues a message; drops it and reports the peer unreachable when its queue is full.
-    pub fn send(&self, to: ReplicaId, message: PeerMessage) -> bool {
+    /// Queues a message for the next [`Peers::flush`]; false, and it is dropped, if the queue is full.
+    pub fn queue(&self, to: ReplicaId, message: PeerMessage) -> bool {
         let links = self.shared.links.lock();
-        links.get(&to).is_some_and(|link| link.send(message))
+        links.get(&to).is_some_and(|link| link.queue(message))
+    }
+
+    /// Sends what is queued, one write for each peer. Never waits for the network.
+    pub fn flush(&self) {
+        self.shared.links.lock().values().for_each(|link| link.flush());
     }
 
     /// The cluster has a name now: from here on only its replicas are talked to.
