@@ -1,11 +1,10 @@
 //! Which keepfs mounts this host has, and what they say, without ever hanging on one.
 
 use crate::error::Error;
+use crate::mount::mounts;
 use crate::node::Status;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,38 +12,15 @@ use std::time::Duration;
 /// memory, so this is generous.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// The mount points of type `fuse.keepfs`, in the order they were mounted.
-pub fn all() -> Result<Vec<PathBuf>, Error> {
-    let table = fs::read("/proc/self/mounts").map_err(Error::file("read", "/proc/self/mounts"))?;
-    Ok(keepfs_in(&table))
+/// The keepfs mount points, in the order they were mounted.
+pub fn all() -> Vec<PathBuf> {
+    let keepfs = mounts::all().into_iter().filter(|mounted| mounted.kind == mounts::TYPE);
+    keepfs.map(|mounted| mounted.point).collect()
 }
 
-fn keepfs_in(table: &[u8]) -> Vec<PathBuf> {
-    let mount_point = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(1);
-        let (path, kind) = (fields.next()?, fields.next()?);
-        (kind == b"fuse.keepfs").then(|| PathBuf::from(OsString::from_vec(unescape(path))))
-    };
-    table.split(|byte| *byte == b'\n').filter_map(mount_point).collect()
-}
-
-/// `/proc/self/mounts` writes space, tab, newline and backslash as `\ooo`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = (first == b'\\').then(|| tail.get(..3)).flatten();
-        let byte =
-            octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        plain.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &tail[3..] } else { tail };
-    }
-    plain
-}
-
-/// Whether something of ours is mounted exactly here, alive or stale. `path` must be absolute.
-pub fn is_mounted(path: &Path) -> Result<bool, Error> {
-    Ok(all()?.iter().any(|mount| mount == path))
+/// Whether a keepfs is mounted exactly here, alive or stale. `path` must be absolute.
+pub fn is_mounted(path: &Path) -> bool {
+    mounts::at(path).is_some_and(|mounted| mounted.kind == mounts::TYPE)
 }
 
 /// `path` from the root, its links followed, as `/proc/self/mounts` shows it. The last component is
@@ -111,35 +87,9 @@ fn explain(mount: &Path, error: io::Error) -> Error {
     })
 }
 
-/// Takes a mount away at once, whatever still uses it: of a daemon that has ended.
-pub fn detach(path: &Path) -> io::Result<()> {
-    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    if unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() != Some(libc::EPERM) {
-        return Err(error);
-    }
-    let mut helper = std::process::Command::new("fusermount3");
-    let status = helper.args(["-u", "-z", "--"]).arg(path).status()?;
-    if status.success() { Ok(()) } else { Err(error) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keepfs_mounts_are_told_from_others_and_unescaped() {
-        let table = b"proc /proc proc rw 0 0\n\
-            keepfs /mnt/with\\040space fuse.keepfs rw,nosuid 0 0\n\
-            sshfs /mnt/fuse.keepfs fuse.sshfs rw 0 0\n\
-            keepfs /mnt/back\\134slash fuse.keepfs rw 0 0\n";
-        let found = keepfs_in(table);
-        assert_eq!(found, [Path::new("/mnt/with space"), Path::new("/mnt/back\\slash")]);
-    }
 
     #[test]
     fn a_plain_directory_is_no_mount() {

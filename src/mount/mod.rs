@@ -20,7 +20,7 @@ mod inodes;
 pub mod interrupts;
 mod kernel;
 mod locks;
-mod mounts;
+pub mod mounts;
 mod notify;
 mod opened;
 mod ops;

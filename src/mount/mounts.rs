@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const DEVICE: &str = "/dev/fuse";
-const TYPE: &str = "fuse.keepfs";
+/// The filesystem type of keepfs mounts.
+pub const TYPE: &str = "fuse.keepfs";
 
 /// A line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq)]
@@ -102,14 +103,15 @@ fn is_stale(path: &Path) -> bool {
     )
 }
 
+/// Everything mounted in this mount namespace, in the order it was mounted.
+pub fn all() -> Vec<Mounted> {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    table.split(|byte| *byte == b'\n').filter_map(parse).collect()
+}
+
 /// The topmost mount at exactly this path.
 pub fn at(path: &Path) -> Option<Mounted> {
-    let table = fs::read("/proc/self/mountinfo").ok()?;
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse)
-        .filter(|mounted| mounted.point == path)
-        .last()
+    all().into_iter().rfind(|mounted| mounted.point == path)
 }
 
 /// Aborts and detaches what is mounted here, as far as this user may.

@@ -7,6 +7,7 @@
 
 mod bars;
 mod cpu;
+mod disk;
 pub mod null_fs;
 mod pair;
 mod recorder;
@@ -15,11 +16,12 @@ mod subject;
 mod workloads;
 
 use crate::error::Error;
+use disk::Disk;
 use recorder::{Plan, Recorder};
 use report::Report;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use subject::{Disk, Subject};
+use subject::Subject;
 
 /// Measure a mounted directory: latencies, rates, and the CPU time of its daemons.
 ///
@@ -52,10 +54,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let plan = if args.quick { Plan::quick() } else { Plan::usual() };
-    let measured = Subject::measured(&args.dir)?;
-    let other = args.other.clone().or_else(|| measured.other_mount());
-    let data = args.data_dir.clone().or_else(|| measured.data());
-    let disk = Disk::new(&data.unwrap_or_else(|| "/var/tmp".into()))?;
+    let measured = Subject::measured(&absolute(&args.dir)?)?;
+    let other = args.other.as_deref().map(absolute).transpose()?;
+    let other = other.or_else(|| measured.other_mount());
+    let data = args.data_dir.as_deref().map(absolute).transpose()?;
+    let data = data.or_else(|| measured.data()).unwrap_or_else(|| "/var/tmp".into());
+    let disk = Disk::new(&data)?;
     let subjects = [measured, Subject::tmpfs()?, Subject::null_fs()?];
 
     let mut report = Report::begin(&subjects[0], args.quick);
@@ -65,17 +69,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             for subject in &subjects {
                 recorder.turn(subject, workload)?;
             }
+            recorder.disk_turn(&disk, workload)?;
         }
     }
-    for _ in 0..recorder.rounds() {
-        disk.measure(&mut recorder)?;
-    }
-    if let Some(other) = &other {
-        pair::measure(&mut recorder, &subjects[0], other)?;
+    if let Some(other) = &other
+        && let Err(error) = pair::measure(&mut recorder, &subjects[0], other)
+    {
+        report.note(format!("not measured between two mounts: {error}"));
     }
     report.end(recorder.finish());
 
     let text = if args.json { report.json() } else { report.table() };
     print!("{text}");
     Ok(ExitCode::SUCCESS)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(Error::file("find", path))
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub const HAND_OFF: &str = "lock hand-off";
+pub const COMMIT: &str = "overwrite, beside that";
 pub const PROPAGATION: &str = "write to seen elsewhere";
 
 /// Long enough for a waiter to have queued: some commits.
@@ -24,11 +25,21 @@ pub fn measure(recorder: &mut Recorder, subject: &Subject, other: &Path) -> Resu
     fs::write(&one, [0; 8]).map_err(Error::file("write", &one))?;
     let two = the_same(&one, other)?;
     let count = recorder.plan.singles;
-    let passed = hand_offs(&one, &two, count).map_err(Error::file("lock", &two))?;
-    recorder.add(HAND_OFF, subject.name(), passed);
+    // In rounds with commits, so that both meet the same load.
+    for _ in 0..recorder.rounds() {
+        let part = count / recorder.rounds();
+        let passed = hand_offs(&one, &two, part).map_err(Error::file("lock", &two))?;
+        recorder.add(HAND_OFF, subject.name(), passed);
+        commits(recorder, subject, &one).map_err(Error::file("write", &one))?;
+    }
     let seen = propagations(&one, &two, count).map_err(Error::file("read", &two))?;
     recorder.add(PROPAGATION, subject.name(), seen);
     fs::remove_file(&one).map_err(Error::file("remove", &one))
+}
+
+fn commits(recorder: &mut Recorder, subject: &Subject, path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    recorder.repeat(COMMIT, subject.name(), |_| file.write_all_at(&[0; 100], 0))
 }
 
 /// The file of `one` as it is seen below the mount point or directory `other`: the shortest tail of

@@ -1,6 +1,7 @@
 //! Times operations in rounds, and keeps every sample.
 
 use super::cpu;
+use super::disk::Disk;
 use super::subject::Subject;
 use super::workloads::Workload;
 use crate::error::Error;
@@ -80,10 +81,28 @@ impl Recorder {
         self.plan.rounds
     }
 
-    /// Lets `subject` have its turn at `workload`.
+    /// Lets `subject` have its turn at `workload`, in its directory: names are looked up from
+    /// there, so that the depth of a mount point does not count.
     pub fn turn(&mut self, subject: &Subject, workload: &Workload) -> Result<(), Error> {
-        (workload)(&mut Turn { recorder: self, subject })
-            .map_err(Error::file("measure", subject.path()))
+        self.in_directory(subject.path(), |recorder| {
+            (workload.on_files)(&mut Turn { recorder, subject })
+        })
+    }
+
+    /// The raw log file's turn at it, if it has one.
+    pub fn disk_turn(&mut self, disk: &Disk, workload: &Workload) -> Result<(), Error> {
+        let Some(on_disk) = workload.on_disk else { return Ok(()) };
+        on_disk(disk, self).map_err(Error::file("measure", disk.path()))
+    }
+
+    fn in_directory(
+        &mut self,
+        path: &Path,
+        work: impl FnOnce(&mut Recorder) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let measured = std::env::set_current_dir(path).and_then(|()| work(self));
+        // Whoever works in a mount keeps it from being unmounted.
+        measured.and(std::env::set_current_dir("/")).map_err(Error::file("measure", path))
     }
 
     fn samples(&mut self, operation: &'static str, subject: &str) -> &mut Samples {
@@ -115,17 +134,22 @@ impl Recorder {
         Ok(())
     }
 
+    /// The figures, those of one operation together, in the order the operations came.
     pub fn finish(self) -> Vec<Figure> {
+        let mut order: Vec<&'static str> = Vec::new();
+        for ((operation, _), _) in &self.samples {
+            if !order.contains(operation) {
+                order.push(operation);
+            }
+        }
         let figure = |((operation, subject), samples)| figure(operation, subject, samples);
-        self.samples.into_iter().map(figure).collect()
+        let mut figures: Vec<Figure> = self.samples.into_iter().map(figure).collect();
+        figures.sort_by_key(|figure| order.iter().position(|known| *known == figure.operation));
+        figures
     }
 }
 
 impl Turn<'_> {
-    pub fn path(&self) -> &Path {
-        self.subject.path()
-    }
-
     /// Calls `step` with 0, 1, 2, ... for a turn's length; a sample is the mean of `batch` calls
     /// (more than one for what is hardly longer than reading the clock). Returns the calls made.
     pub fn repeat(

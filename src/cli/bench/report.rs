@@ -24,6 +24,8 @@ pub struct Report {
     resident_kib: BTreeMap<String, u64>,
     figures: Vec<Figure>,
     bars: Vec<Bar>,
+    /// What could not be measured, and why.
+    notes: Vec<String>,
     #[serde(skip)]
     ticks: (u64, u64),
     #[serde(skip)]
@@ -45,9 +47,14 @@ impl Report {
             resident_kib: BTreeMap::new(),
             figures: Vec::new(),
             bars: Vec::new(),
+            notes: Vec::new(),
             ticks: cpu::ticks(),
             daemons: subject.daemons().to_vec(),
         }
+    }
+
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     pub fn end(&mut self, figures: Vec<Figure>) {
@@ -101,6 +108,9 @@ impl Report {
                 "{verdict}  {:<58}{:>9.2} {} (at most {} {})\n",
                 bar.promise, bar.measured, bar.unit, bar.limit, bar.unit
             );
+        }
+        for note in &self.notes {
+            text += &format!("{note}\n");
         }
         text
     }

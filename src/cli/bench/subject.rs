@@ -1,12 +1,11 @@
 //! What is measured: the given directory, and what it is compared with.
 
-use super::recorder::Recorder;
 use crate::cli::{mounts, signals};
 use crate::error::Error;
+use crate::mount::mounts::detach;
 use crate::node::Status;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,12 +38,11 @@ enum Mounted {
 
 impl Subject {
     /// The directory under test: of a keepfs mount, with the daemons of its cluster found from the
-    /// mounts of this host; or of any other filesystem, without.
+    /// mounts of this host; or of any other filesystem, without. `dir` is absolute.
     pub fn measured(dir: &Path) -> Result<Subject, Error> {
         let mut subject = Subject::at("this", dir)?;
-        let root = std::path::absolute(dir).map_err(Error::file("find", dir))?;
-        let mounts = mounts::all()?;
-        let Some(own) = mounts.iter().find(|mount| root.starts_with(mount)) else {
+        let mounts = mounts::all();
+        let Some(own) = mounts.iter().find(|mount| dir.starts_with(mount)) else {
             return Ok(subject);
         };
         let status = mounts::status(own)?;
@@ -140,13 +138,13 @@ impl Drop for Subject {
         match &mut self.mounted {
             Mounted::Nothing => {}
             Mounted::Tmpfs(point) => {
-                let _ = mounts::detach(point);
+                detach(point);
                 let _ = fs::remove_dir(point);
             }
             Mounted::NullFs(point, child) => {
                 signals::send(child.id(), libc::SIGTERM);
                 let _ = child.wait();
-                let _ = mounts::detach(point);
+                detach(point);
                 let _ = fs::remove_dir(point);
             }
         }
@@ -154,7 +152,7 @@ impl Drop for Subject {
 }
 
 /// A name of ours in `dir`.
-fn scratch_path(dir: &Path) -> PathBuf {
+pub fn scratch_path(dir: &Path) -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -165,47 +163,4 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let parent = path.parent().unwrap_or(path);
     Ok(fs::metadata(path)?.dev() != fs::metadata(parent)?.dev())
-}
-
-/// A raw log file on the disk of the data directory.
-pub struct Disk {
-    dir: PathBuf,
-}
-
-/// A log record: 100 bytes and an envelope.
-const RECORD: [u8; 128] = [7; 128];
-const ZERO_FILLED: u64 = 8 << 20;
-
-impl Disk {
-    pub fn new(data: &Path) -> Result<Disk, Error> {
-        let dir = scratch_path(data);
-        fs::create_dir(&dir).map_err(Error::file("create", &dir))?;
-        Ok(Disk { dir })
-    }
-
-    /// One round of append + fdatasync, and of overwriting a zero-filled file + fdatasync.
-    pub fn measure(&self, recorder: &mut Recorder) -> Result<(), Error> {
-        self.try_measure(recorder).map_err(Error::file("measure", &self.dir))
-    }
-
-    fn try_measure(&self, recorder: &mut Recorder) -> io::Result<()> {
-        let mut growing = File::create(self.dir.join("growing"))?;
-        recorder.repeat("append 100 B", "disk", |_| {
-            growing.write_all(&RECORD)?;
-            growing.sync_data()
-        })?;
-        let filled = File::create(self.dir.join("filled"))?;
-        filled.write_all_at(&vec![0; ZERO_FILLED as usize], 0)?;
-        filled.sync_all()?;
-        recorder.repeat("overwrite 100 B", "disk", |number| {
-            filled.write_all_at(&RECORD, number * RECORD.len() as u64 % ZERO_FILLED)?;
-            filled.sync_data()
-        })
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
 }

@@ -1,15 +1,29 @@
 //! The operations measured, each on every subject.
 
-use super::recorder::Turn;
+use super::disk::Disk;
+use super::recorder::{Recorder, Turn};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-/// Makes what it needs (in a directory it may have worked in before), measures, cleans up.
-pub type Workload = fn(&mut Turn<'_>) -> io::Result<()>;
+/// What is measured together.
+pub struct Workload {
+    /// Makes what it needs in the working directory, measures, cleans up.
+    pub on_files: fn(&mut Turn<'_>) -> io::Result<()>,
+    /// The same durability on a raw log file.
+    pub on_disk: Option<fn(&Disk, &mut Recorder) -> io::Result<()>>,
+}
 
-pub const ALL: &[Workload] =
-    &[stat, readdir, open_read_close, overwrite, append, names, many_writers];
+pub const ALL: &[Workload] = &[
+    Workload { on_files: stat, on_disk: None },
+    Workload { on_files: readdir, on_disk: None },
+    Workload { on_files: open_read_close, on_disk: None },
+    Workload { on_files: overwrite, on_disk: Some(Disk::overwrite) },
+    Workload { on_files: append, on_disk: Some(Disk::append) },
+    Workload { on_files: names, on_disk: None },
+    Workload { on_files: many_writers, on_disk: None },
+];
 
 pub const STAT: &str = "stat, cached";
 pub const READDIR: &str = "readdir, 100 entries";
@@ -24,18 +38,17 @@ pub const WRITERS: &str = "64 writers, 64 files";
 const DATA: [u8; 100] = [b'k'; 100];
 
 fn stat(turn: &mut Turn<'_>) -> io::Result<()> {
-    let path = turn.path().join("file");
-    fs::write(&path, DATA)?;
-    fs::metadata(&path)?;
-    turn.repeat(STAT, 32, |_| fs::metadata(&path).map(drop))?;
-    fs::remove_file(&path)
+    let path = Path::new("file");
+    fs::write(path, DATA)?;
+    fs::metadata(path)?;
+    turn.repeat(STAT, 32, |_| fs::metadata(path).map(drop))?;
+    fs::remove_file(path)
 }
 
 fn readdir(turn: &mut Turn<'_>) -> io::Result<()> {
-    let dir = turn.path().to_owned();
-    let paths: Vec<_> = (0..100).map(|number| dir.join(format!("entry-{number}"))).collect();
+    let paths: Vec<_> = (0..100).map(|number| format!("entry-{number}")).collect();
     paths.iter().try_for_each(|path| File::create(path).map(drop))?;
-    let list = |_| match fs::read_dir(&dir)?.count() {
+    let list = |_| match fs::read_dir(".")?.count() {
         count if count >= 100 => Ok(()),
         count => Err(io::Error::other(format!("a listing of 100 entries gave {count}"))),
     };
@@ -45,25 +58,25 @@ fn readdir(turn: &mut Turn<'_>) -> io::Result<()> {
 }
 
 fn open_read_close(turn: &mut Turn<'_>) -> io::Result<()> {
-    let path = turn.path().join("file");
-    fs::write(&path, DATA)?;
+    let path = Path::new("file");
+    fs::write(path, DATA)?;
     let mut buffer = [0; 128];
-    turn.repeat(OPEN, 1, |_| File::open(&path)?.read(&mut buffer).map(drop))?;
-    fs::remove_file(&path)
+    turn.repeat(OPEN, 1, |_| File::open(path)?.read(&mut buffer).map(drop))?;
+    fs::remove_file(path)
 }
 
 fn overwrite(turn: &mut Turn<'_>) -> io::Result<()> {
-    let path = turn.path().join("file");
-    fs::write(&path, DATA)?;
-    let file = File::options().write(true).open(&path)?;
+    let path = Path::new("file");
+    fs::write(path, DATA)?;
+    let file = File::options().write(true).open(path)?;
     turn.repeat(OVERWRITE, 1, |_| file.write_all_at(&DATA, 0))?;
     drop(file);
-    fs::remove_file(&path)
+    fs::remove_file(path)
 }
 
 fn append(turn: &mut Turn<'_>) -> io::Result<()> {
-    let path = turn.path().join("file");
-    let mut file = File::options().append(true).create(true).open(&path)?;
+    let path = Path::new("file");
+    let mut file = File::options().append(true).create(true).open(path)?;
     turn.repeat(APPEND, 1, |number| {
         // Far below the largest file; shrinking it now and then is lost among the samples.
         if number % 4096 == 4095 {
@@ -72,22 +85,20 @@ fn append(turn: &mut Turn<'_>) -> io::Result<()> {
         file.write_all(&DATA)
     })?;
     drop(file);
-    fs::remove_file(&path)
+    fs::remove_file(path)
 }
 
 /// As many names as a turn's time allows, then each renamed, then each removed.
 fn names(turn: &mut Turn<'_>) -> io::Result<()> {
-    let dir = turn.path().to_owned();
-    let before = |number: u64| dir.join(format!("name-{number}"));
-    let after = |number: u64| dir.join(format!("renamed-{number}"));
+    let before = |number: u64| format!("name-{number}");
+    let after = |number: u64| format!("renamed-{number}");
     let made = turn.repeat(CREATE, 1, |number| File::create(before(number)).map(drop))?;
     turn.each(RENAME, made, |number| fs::rename(before(number), after(number)))?;
     turn.each(UNLINK, made, |number| fs::remove_file(after(number)))
 }
 
 fn many_writers(turn: &mut Turn<'_>) -> io::Result<()> {
-    let paths: Vec<_> =
-        (0..64).map(|number| turn.path().join(format!("writer-{number}"))).collect();
+    let paths: Vec<_> = (0..64).map(|number| format!("writer-{number}")).collect();
     let files = paths.iter().map(File::create).collect::<io::Result<Vec<_>>>()?;
     turn.together(WRITERS, files, |file, _| file.write_all_at(&DATA, 0))?;
     paths.iter().try_for_each(fs::remove_file)

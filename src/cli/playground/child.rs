@@ -3,6 +3,7 @@
 use super::layout::Replica;
 use crate::cli::{mounts, signals};
 use crate::error::Error;
+use crate::mount::mounts::detach;
 use crossbeam_channel::Receiver;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -101,9 +102,8 @@ pub fn stop_all(children: &mut [Child], within: Duration, hurry: &Receiver<i32>)
             let _ = child.process.kill();
         }
         let _ = child.process.wait();
-        let stale = !matches!(mounts::is_mounted(&child.mount), Ok(false));
-        if stale && mounts::status(&child.mount).is_err() {
-            let _ = mounts::detach(&child.mount);
+        if mounts::is_mounted(&child.mount) && mounts::status(&child.mount).is_err() {
+            detach(&child.mount);
         }
     }
 }
