@@ -40,8 +40,8 @@ impl Filesystem for Adapter {
     fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
         self.0.forget(node(ino), lookups);
     }
-    fn getattr(&self, _: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.0.getattr(node(ino), fh.map(u64::from), reply);
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.0.getattr(caller(req), node(ino), fh.map(u64::from), reply);
     }
     fn setattr(
         &self,

@@ -6,7 +6,7 @@ use crate::tree::{Ino, Name, SessionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One open file description of this host.
 pub struct Handle {
@@ -19,6 +19,14 @@ pub struct Handle {
     pub kind: HandleKind,
     /// The name a `sequential` directory gave, for `user.keepfs.created`.
     pub created: Option<Name>,
+    /// The thread that opened it, as the kernel names it; 0: unknown.
+    pub opener: u32,
+    /// Reads and writes go past the kernel's cache.
+    pub direct: bool,
+    /// Something was asked through it since it was opened.
+    used: AtomicBool,
+    /// `open` asked to truncate.
+    truncates: AtomicBool,
     /// The session of the lock that is held through it; 0: none is.
     locked_in: AtomicU64,
 }
@@ -36,17 +44,28 @@ pub enum HandleKind {
 
 impl Handle {
     pub fn new(ino: Ino, flags: i32, session: Option<SessionId>, kind: HandleKind) -> Handle {
-        let locked_in = AtomicU64::new(0);
-        Handle { fh: 0, ino, flags, session, kind, created: None, locked_in }
+        Handle {
+            fh: 0,
+            ino,
+            flags,
+            session,
+            kind,
+            created: None,
+            opener: 0,
+            direct: false,
+            used: AtomicBool::new(false),
+            truncates: AtomicBool::new(false),
+            locked_in: AtomicU64::new(0),
+        }
     }
 
     pub fn is_writable(&self) -> bool {
         self.flags & libc::O_ACCMODE != libc::O_RDONLY
     }
 
-    /// Whether `open` asked to truncate.
+    /// Whether `open` asked to truncate, and that was put off.
     pub fn truncates(&self) -> bool {
-        self.flags & libc::O_TRUNC != 0
+        self.truncates.load(Ordering::Acquire)
     }
 
     /// A lock of this session is held through it.
@@ -84,14 +103,19 @@ struct Table {
 #[derive(Default)]
 struct OpenInode {
     handles: usize,
-    /// An `O_TRUNC` that no write has carried out yet.
-    truncation: bool,
+    truncation: Option<Truncation>,
     orphan: bool,
 }
 
+/// An `O_TRUNC` that no write has carried out yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// Who asked for it is not privileged.
+    pub clear_set_id: bool,
+}
+
 impl Handles {
-    /// Enters a handle; its truncation, if it asked for one, is pending from now on. `None`: this
-    /// session has already let go of the inode.
+    /// Enters a handle. `None`: this session has already let go of the inode.
     pub fn open(&self, mut handle: Handle) -> Option<Arc<Handle>> {
         let mut table = self.table.lock();
         if table.released.contains(&handle.ino) {
@@ -101,14 +125,15 @@ impl Handles {
         handle.fh = table.last;
         let open = table.open.entry(handle.ino).or_default();
         open.handles += 1;
-        open.truncation |= handle.truncates() && matches!(handle.kind, HandleKind::File);
         let handle = Arc::new(handle);
         table.handles.insert(handle.fh, Arc::clone(&handle));
         Some(handle)
     }
 
     pub fn get(&self, fh: u64) -> Option<Arc<Handle>> {
-        self.table.lock().handles.get(&fh).cloned()
+        let handle = self.table.lock().handles.get(&fh).cloned()?;
+        handle.used.store(true, Ordering::Relaxed);
+        Some(handle)
     }
 
     /// Removes a handle. What it returns is an orphan that lost its last one: this session lets go of
@@ -126,21 +151,47 @@ impl Handles {
         (orphan && table.released.insert(ino)).then_some(ino)
     }
 
-    /// Takes over the pending truncation: the caller's change carries it out.
-    pub fn take_truncation(&self, ino: Ino) -> bool {
+    /// Puts off the truncation of an inode that this thread has just opened for writing, and asks for
+    /// nothing else since: it is the `O_TRUNC` of that `open`. False if there is no such handle.
+    pub fn put_off_truncation(&self, ino: Ino, opener: u32, truncation: Truncation) -> bool {
         let mut table = self.table.lock();
-        table.open.get_mut(&ino).is_some_and(|open| std::mem::take(&mut open.truncation))
+        let fresh = |handle: &&Arc<Handle>| {
+            handle.ino == ino
+                && handle.opener == opener
+                && handle.direct
+                && handle.is_writable()
+                && matches!(handle.kind, HandleKind::File)
+                && !handle.used.load(Ordering::Relaxed)
+        };
+        let Some(handle) = table.handles.values().find(fresh) else { return false };
+        handle.truncates.store(true, Ordering::Release);
+        if let Some(open) = table.open.get_mut(&ino) {
+            open.truncation = Some(truncation);
+        }
+        true
+    }
+
+    /// Takes over the truncation that waits: the caller's change carries it out.
+    pub fn take_truncation(&self, ino: Ino) -> Option<Truncation> {
+        self.table.lock().open.get_mut(&ino)?.truncation.take()
     }
 
     /// The change that was to carry out the truncation failed: the next one shall.
-    pub fn put_back_truncation(&self, ino: Ino) {
+    pub fn put_back_truncation(&self, ino: Ino, truncation: Truncation) {
         if let Some(open) = self.table.lock().open.get_mut(&ino) {
-            open.truncation = true;
+            open.truncation = Some(truncation);
         }
     }
 
     pub fn truncation_waits(&self, ino: Ino) -> bool {
-        self.table.lock().open.get(&ino).is_some_and(|open| open.truncation)
+        self.table.lock().open.get(&ino).is_some_and(|open| open.truncation.is_some())
+    }
+
+    /// The threads whose `O_TRUNC` of this inode waits.
+    pub fn truncators(&self, ino: Ino) -> Vec<u32> {
+        let table = self.table.lock();
+        let truncating = |handle: &&Arc<Handle>| handle.ino == ino && handle.truncates();
+        table.handles.values().filter(truncating).map(|handle| handle.opener).collect()
     }
 
     /// The last name of `ino` went. True: no handle is open on it, this session lets go of it now.
@@ -176,14 +227,22 @@ mod tests {
     }
 
     #[test]
-    fn a_truncation_is_taken_once_and_can_be_put_back() {
+    fn a_truncation_is_put_off_for_a_fresh_handle_of_the_same_thread_and_taken_once() {
         let handles = Handles::default();
-        handles.open(file(20, libc::O_WRONLY | libc::O_TRUNC)).unwrap();
+        let truncation = Truncation { clear_set_id: true };
+        let mut writer = file(20, libc::O_WRONLY);
+        (writer.opener, writer.direct) = (77, true);
+        let writer = handles.open(writer).unwrap();
+        assert!(!handles.put_off_truncation(Ino(20), 78, truncation));
+        assert!(handles.put_off_truncation(Ino(20), 77, truncation));
+        assert!(writer.truncates());
+        assert_eq!(handles.truncators(Ino(20)), [77]);
+        assert_eq!(handles.take_truncation(Ino(20)), Some(truncation));
+        assert_eq!(handles.take_truncation(Ino(20)), None);
+        handles.put_back_truncation(Ino(20), truncation);
         assert!(handles.truncation_waits(Ino(20)));
-        assert!(handles.take_truncation(Ino(20)));
-        assert!(!handles.take_truncation(Ino(20)));
-        handles.put_back_truncation(Ino(20));
-        assert!(handles.take_truncation(Ino(20)));
+        handles.get(writer.fh);
+        assert!(!handles.put_off_truncation(Ino(20), 77, truncation), "it is `truncate` then");
     }
 
     #[test]

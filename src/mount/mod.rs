@@ -41,8 +41,8 @@ use fuser::Errno;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use waiters::Wait;
 
@@ -77,6 +77,8 @@ pub struct Mount {
     inodes: inodes::Inodes,
     directories: directories::Directories,
     orphans: orphans::Orphans,
+    /// Set before the first request.
+    kernel: OnceLock<Arc<kernel::Kernel>>,
     visible: notify::Visible,
     doubts: notify::Doubts,
     /// Held shared from reading the tree until the reply is written. The notifier passes through it
@@ -120,6 +122,7 @@ impl Mount {
             inodes: Default::default(),
             directories: Default::default(),
             orphans: orphans::Orphans::start(node.clone())?,
+            kernel: OnceLock::new(),
             visible: Default::default(),
             doubts: Default::default(),
             replying: RwLock::new(()),

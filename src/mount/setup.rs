@@ -49,7 +49,9 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
         .map_err(|source| explain(&mountpoint, &source))?;
     let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
     let unmounter = session.unmount_callable();
-    let notifier = Notifier::new(Arc::clone(&mount), Kernel::new(device)).map_err(failed)?;
+    let kernel = Arc::new(Kernel::new(device));
+    let _ = mount.kernel.set(Arc::clone(&kernel));
+    let notifier = Notifier::new(Arc::clone(&mount), kernel).map_err(failed)?;
     let (stop_notifier, stop) = bounded(1);
     let notifier = thread::Builder::new()
         .name("mount-notify".into())
@@ -95,8 +97,6 @@ impl Mount {
     /// INIT: what the kernel offers and we take.
     pub(super) fn negotiate(&self, config: &mut KernelConfig) {
         let wanted = [
-            // O_TRUNC comes with OPEN, so that it can wait for the first write.
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_FLOCK_LOCKS,
             InitFlags::FUSE_POSIX_LOCKS,
             InitFlags::FUSE_BIG_WRITES,

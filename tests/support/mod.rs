@@ -5,6 +5,8 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod dice;
+pub mod mounted;
 pub mod shell;
 
 use std::path::Path;

@@ -47,8 +47,7 @@ pub struct Notifier {
 
 impl Notifier {
     /// Fails if threads are used up.
-    pub fn new(mount: Arc<Mount>, kernel: Kernel) -> io::Result<Notifier> {
-        let kernel = Arc::new(kernel);
+    pub fn new(mount: Arc<Mount>, kernel: Arc<Kernel>) -> io::Result<Notifier> {
         let names = NameForgetter::start(Arc::clone(&kernel))?;
         Ok(Notifier { mount, kernel, names, session: None })
     }

@@ -1,7 +1,7 @@
 //! `stat`, `chmod`, `chown`, `truncate`, `utimensat`.
 
 use crate::mount::attr::{self, TTL, TTL_NONE};
-use crate::mount::handles::HandleKind;
+use crate::mount::handles::{HandleKind, Truncation};
 use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Command, Ino, Kind, SetAttributes};
 use fuser::{Errno, ReplyAttr, TimeOrNow};
@@ -19,7 +19,7 @@ pub struct AskedAttributes {
 }
 
 impl Mount {
-    pub fn getattr(&self, ino: Ino, fh: Option<u64>, reply: ReplyAttr) {
+    pub fn getattr(&self, caller: Caller, ino: Ino, fh: Option<u64>, reply: ReplyAttr) {
         if control::is_control(ino) {
             return match self.control_attr(ino) {
                 Some(attr) => reply.attr(&TTL_NONE, &attr),
@@ -31,7 +31,7 @@ impl Mount {
         // ESTALE rather than ENOENT: the kernel then looks the path up anew.
         let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
         let mut attr = attr::file_attr(&attributes);
-        if self.sees_truncation(ino, fh) {
+        if self.handles.truncation_waits(ino) && self.is_truncator(caller, ino, fh) {
             attr.size = 0;
             attr.blocks = 0;
         }
@@ -61,6 +61,12 @@ impl Mount {
         if current.kind == Kind::Stream && asked.size.is_some() {
             return self.resize_stream(ino, asked.size.unwrap_or(0), fh, reply);
         }
+        if asked.size == Some(0) && fh.is_none() && caller.pid != 0 {
+            let truncation = Truncation { clear_set_id: caller.uid != 0 };
+            if self.handles.put_off_truncation(ino, caller.pid, truncation) {
+                return self.answer_put_off(ino, reply);
+            }
+        }
         let size = asked.size;
         let handle = fh.and_then(|fh| self.handles.get(fh));
         if size.is_some() && handle.is_some_and(|handle| handle.is_lost(self.node.session())) {
@@ -80,16 +86,16 @@ impl Mount {
             mtime: asked.mtime.map(attr::time_to_set),
             clear_set_id,
         };
-        let truncation = size.is_some() && self.handles.take_truncation(ino);
-        let command = match size {
-            Some(size) if truncation => self.truncate_to(ino, size, clear_set_id),
+        let truncation = size.and_then(|_| self.handles.take_truncation(ino));
+        let command = match (size, truncation) {
+            (Some(size), Some(truncation)) => truncation.then_to(ino, size, clear_set_id),
             _ => Command::SetAttributes { ino, set },
         };
         self.submit(command, move |mount, answer| match answer {
             Ok(_) => mount.answer_attributes(ino, reply),
             Err(failure) => {
-                if truncation {
-                    mount.handles.put_back_truncation(ino);
+                if let Some(truncation) = truncation {
+                    mount.handles.put_back_truncation(ino, truncation);
                 }
                 reply.error(errno::of_failure(failure));
             }
@@ -109,7 +115,7 @@ impl Mount {
         });
     }
 
-    fn answer_attributes(&self, ino: Ino, reply: ReplyAttr) {
+    pub(super) fn answer_attributes(&self, ino: Ino, reply: ReplyAttr) {
         let _in_order = self.reply_in_order();
         let attributes = self.node.tree().attributes(ino);
         match attributes {

@@ -161,8 +161,6 @@ impl Mount {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        // What was just made is empty: there is nothing to truncate.
-        let flags = flags & !libc::O_TRUNC;
         let _in_order = self.reply_in_order();
         let tree = self.node.tree();
         let ino = created.ino;
@@ -175,6 +173,7 @@ impl Mount {
         }
         let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
         handle.created = created.name;
+        handle.opener = caller.pid;
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
         self.inodes.looked_up(ino);
         let fopen = self.fopen_flags(flags);

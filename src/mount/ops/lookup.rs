@@ -1,5 +1,6 @@
 //! Names to inodes.
 
+use crate::limits::NAME_BYTES_MAX;
 use crate::mount::attr::{self, GENERATION, TTL, TTL_NONE};
 use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Attributes, Ino, Refusal, Tree};
@@ -13,6 +14,9 @@ impl Mount {
                 Some(attr) => reply.entry(&TTL_NONE, &attr, GENERATION),
                 None => reply.error(Errno::ENOENT),
             };
+        }
+        if name.len() > NAME_BYTES_MAX {
+            return reply.error(Errno::ENAMETOOLONG);
         }
         let _in_order = self.reply_in_order();
         let tree = self.node.tree();

@@ -26,27 +26,20 @@ impl Mount {
         if is_ticket && writable {
             return self.open_ticket(caller, attributes, flags, reply);
         }
-        if flags & libc::O_TRUNC != 0 && !self.node.status().quorum {
-            return reply.error(Errno::EROFS);
-        }
-        self.open_file(ino, flags, HandleKind::File, reply);
+        self.open_file(caller, ino, flags, reply);
     }
 
     /// Enters the handle before asking whether the inode is still there: from then on this session
     /// keeps it, even unlinked.
-    pub(in crate::mount) fn open_file(
-        &self,
-        ino: Ino,
-        flags: i32,
-        kind: HandleKind,
-        reply: ReplyOpen,
-    ) {
-        let handle = Handle::new(ino, flags, self.node.session(), kind);
+    fn open_file(&self, caller: Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
+        let fopen = self.fopen_flags(flags);
+        let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
+        handle.opener = caller.pid;
+        handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
         let attributes = self.node.tree().attributes(ino);
         match attributes {
             Some(attributes) => {
-                let fopen = self.fopen_flags(flags);
                 OpenReply::Open(reply).opened(&handle, fopen, &attributes, Default::default());
             }
             None => {
@@ -57,7 +50,7 @@ impl Mount {
     }
 
     fn open_control(&self, ino: Ino, flags: i32, reply: ReplyOpen) {
-        if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0 {
+        if flags & libc::O_ACCMODE != libc::O_RDONLY {
             return reply.error(Errno::EACCES);
         }
         let Some(text) = self.control_text(ino) else { return reply.error(Errno::EISDIR) };
@@ -80,8 +73,7 @@ impl Mount {
     pub(in crate::mount) fn fopen_flags(&self, flags: i32) -> FopenFlags {
         let keep = FopenFlags::FOPEN_KEEP_CACHE;
         match flags & libc::O_ACCMODE {
-            libc::O_RDONLY if flags & libc::O_TRUNC == 0 => keep | FopenFlags::FOPEN_NOFLUSH,
-            libc::O_RDONLY => keep,
+            libc::O_RDONLY => keep | FopenFlags::FOPEN_NOFLUSH,
             libc::O_WRONLY => keep | FopenFlags::FOPEN_DIRECT_IO,
             _ if self.maps_direct_files.load(Ordering::Relaxed) || flags & libc::O_APPEND != 0 => {
                 keep | FopenFlags::FOPEN_DIRECT_IO

@@ -13,7 +13,7 @@ impl Mount {
             HandleKind::Control(text) => reply.data(part(text, offset, size)),
             HandleKind::Stream(stream) => self.read_stream(stream, offset, size, reply),
             HandleKind::File | HandleKind::Ticket => {
-                if self.sees_truncation(ino, Some(fh)) {
+                if self.sees_truncation(ino, fh) {
                     return reply.data(&[]);
                 }
                 // Before the tree is read: a change after that finds the mark.
@@ -34,7 +34,7 @@ impl Mount {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        if self.sees_truncation(ino, Some(fh)) {
+        if self.sees_truncation(ino, fh) {
             return reply.error(Errno::ENXIO);
         }
         let found = self.node.tree().seek(ino, offset, hole);

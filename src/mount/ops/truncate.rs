@@ -1,6 +1,11 @@
 //! `O_TRUNC` waits for the first write, so that `echo x > f` replaces the file in one entry and no
 //! reader, here or elsewhere, ever sees it empty.
 //!
+//! The kernel sends OPEN, and then SETATTR with size 0 and no handle, which is `open`'s if that thread
+//! has asked nothing through its new handle yet. It is answered with the size the file has, and the
+//! kernel believes it. (`FUSE_ATOMIC_O_TRUNC` would save the round trip, but the kernel then takes the
+//! size to be zero by itself, and readers on this host find the file empty.)
+//!
 //! The truncation belongs to the inode, not to the handle: whichever write, truncation or allocation
 //! comes next through this mount carries it out, as it came after the `open`. When none comes, the
 //! last `close` does. `close` means FLUSH here, for only FLUSH is waited for; but a shell that
@@ -9,64 +14,87 @@
 //! process that ends without having written leaves it to RELEASE, which nobody waits for: there is
 //! nobody left to be told of an error, and other processes may still hold the descriptor.
 
-use crate::mount::handles::Handle;
-use crate::mount::{Caller, Mount};
+use crate::mount::handles::{Handle, Truncation};
+use crate::mount::kernel::Pages;
+use crate::mount::{Caller, Mount, processes};
 use crate::node::Failure;
 use crate::tree::{Command, Ino, Place, Reply, Write};
+use fuser::{Errno, ReplyAttr};
 use std::fs;
 use std::sync::Arc;
 
-/// `PF_EXITING` of `include/linux/sched.h`.
-const EXITING: u64 = 0x4;
+impl Truncation {
+    /// This truncation and a new size in one entry.
+    pub(super) fn then_to(self, ino: Ino, size: u64, clear_set_id: bool) -> Command {
+        let clear_set_id = clear_set_id || self.clear_set_id;
+        let (place, data) = (Place::Replace(size), Box::default());
+        Command::Write(Write { ino, place, data, clear_set_id })
+    }
+}
 
 impl Mount {
-    /// Whether the file is empty for whoever asks through `fh`.
-    pub(in crate::mount) fn sees_truncation(&self, ino: Ino, fh: Option<u64>) -> bool {
-        self.handles.truncation_waits(ino)
-            && fh.and_then(|fh| self.handles.get(fh)).is_some_and(|handle| handle.truncates())
+    /// The answer to an `O_TRUNC` that was put off: the file as it is; or EROFS, if there is nobody
+    /// to carry it out.
+    pub(super) fn answer_put_off(&self, ino: Ino, reply: ReplyAttr) {
+        if self.node.status().quorum {
+            return self.answer_attributes(ino, reply);
+        }
+        self.handles.take_truncation(ino);
+        reply.error(Errno::EROFS);
     }
 
-    /// A taken truncation and a new size in one entry.
-    pub(in crate::mount) fn truncate_to(&self, ino: Ino, size: u64, clear_set_id: bool) -> Command {
-        let data = Box::default();
-        Command::Write(Write { ino, place: Place::Replace(size), data, clear_set_id })
+    /// Whether what comes through `fh` finds the file empty.
+    pub(super) fn sees_truncation(&self, ino: Ino, fh: u64) -> bool {
+        self.handles.truncation_waits(ino)
+            && self.handles.get(fh).is_some_and(|handle| handle.truncates())
+    }
+
+    /// Whether who asks for attributes is to be told that the file is empty: it has opened the file
+    /// with `O_TRUNC`.
+    ///
+    /// `fstat` comes without a handle. To keep its answer from becoming the size for everybody, the
+    /// attributes are invalidated first: the kernel then passes the answer on, but does not keep it.
+    /// That takes no lock that a request could hold. With a handle it is `lseek` to the end that
+    /// asks, which reads the size that is kept.
+    pub(super) fn is_truncator(&self, caller: Caller, ino: Ino, fh: Option<u64>) -> bool {
+        if let Some(fh) = fh {
+            return self.handles.get(fh).is_some_and(|handle| handle.truncates());
+        }
+        let Some(asker) = processes::process_of(caller.pid) else { return false };
+        let truncators = self.handles.truncators(ino);
+        let is_one = truncators.iter().any(|thread| processes::process_of(*thread) == Some(asker));
+        if is_one && let Some(kernel) = self.kernel.get() {
+            let _ = kernel.forget_inode(ino, Pages::Keep);
+        }
+        is_one
     }
 
     /// Carries out a truncation that waits, if one does, and then goes on.
-    pub(in crate::mount) fn settle_truncation(
+    pub(super) fn settle_truncation(
         self: &Arc<Self>,
         ino: Ino,
         then: impl FnOnce(&Arc<Mount>, Result<(), Failure>) + Send + 'static,
     ) {
-        if !self.handles.take_truncation(ino) {
+        let Some(truncation) = self.handles.take_truncation(ino) else {
             return then(self, Ok(()));
-        }
-        let command = self.truncate_to(ino, 0, false);
+        };
+        let command = truncation.then_to(ino, 0, false);
         self.submit(command, move |mount, answer: Result<Reply, Failure>| {
             if answer.is_err() {
-                mount.handles.put_back_truncation(ino);
+                mount.handles.put_back_truncation(ino, truncation);
             }
             then(mount, answer.map(drop));
         });
     }
 
     /// Whether this FLUSH is the `close` that carries out the handle's truncation.
-    pub(in crate::mount) fn closes_truncated(&self, caller: Caller, handle: &Handle) -> bool {
+    pub(super) fn closes_truncated(&self, caller: Caller, handle: &Handle) -> bool {
         handle.truncates()
             && self.handles.truncation_waits(handle.ino)
             && caller.pid != 0
-            && !is_exiting(caller.pid)
+            && processes::ending(caller.pid) == processes::Ending::NotEnding
             && !has_descriptor_on(caller.pid, handle.ino)
     }
-}
-
-/// Whether a thread is on its way out; one that cannot be seen is.
-fn is_exiting(tid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{tid}/stat")) else { return true };
-    // The command's name, in parentheses, may hold anything: fields count from the last one.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let flags = after_name.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse().ok());
-    flags.is_none_or(|flags: u64| flags & EXITING != 0)
 }
 
 /// Whether a process has a descriptor on this inode number. One on another filesystem that happens
@@ -86,9 +114,8 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_running_process_is_not_exiting_and_its_descriptors_are_seen() {
+    fn the_descriptors_of_a_process_are_seen() {
         let me = std::process::id();
-        assert!(!is_exiting(me));
         let file = tempfile::tempfile().unwrap();
         let ino = Ino(file.metadata().unwrap().ino());
         assert!(has_descriptor_on(me, ino));

@@ -51,12 +51,13 @@ impl Mount {
         let appends = writing.flags & libc::O_APPEND != 0 && !from_cache;
         let truncation = self.handles.take_truncation(ino);
         let place = match (truncation, appends) {
-            (true, true) => Place::Replace(0),
-            (true, false) => Place::Replace(writing.offset),
-            (false, true) => Place::End,
-            (false, false) => Place::At(writing.offset),
+            (Some(_), true) => Place::Replace(0),
+            (Some(_), false) => Place::Replace(writing.offset),
+            (None, true) => Place::End,
+            (None, false) => Place::At(writing.offset),
         };
-        let clear_set_id = writing.write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let clear_set_id = writing.write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+            || truncation.is_some_and(|truncation| truncation.clear_set_id);
         let data = writing.data.into();
         let is_ticket = matches!(handle.kind, HandleKind::Ticket);
         let command = Command::Write(Write { ino, place, data, clear_set_id });
@@ -65,12 +66,16 @@ impl Mount {
                 if is_ticket {
                     mount.ticket_written(ino);
                 }
+                if from_cache {
+                    // The kernel holds these pages; the notifier may be waiting for them.
+                    return reply.written(length);
+                }
                 mount.when_pages_are_right(ino, move || reply.written(length));
             }
             Ok(_) => reply.error(Errno::EIO),
             Err(failure) => {
-                if truncation {
-                    mount.handles.put_back_truncation(ino);
+                if let Some(truncation) = truncation {
+                    mount.handles.put_back_truncation(ino, truncation);
                 }
                 reply.error(errno::of_failure(failure));
             }
