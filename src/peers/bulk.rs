@@ -11,6 +11,7 @@
 use super::Shared;
 use super::connection::{Frames, append, decode, invalid, kind};
 use super::hello::Purpose;
+use super::socket;
 use crate::tree::ReplicaId;
 use bincode::{Decode, Encode};
 use log::warn;
@@ -26,6 +27,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const DATA_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the receiver to verify and sync what it got: a disk under load syncs gigabytes for minutes.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(300);
+/// For a sender to notice that its data is refused, and read why.
+const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of a receipt.
 pub const RECEIPT_BYTES_MAX: usize = 64 << 10;
 
@@ -183,7 +186,8 @@ impl Bulk {
             Ok(receipt) => data.frames.send(kind::BULK_RECEIPT, &receipt),
             Err(error) => {
                 warn!("{kind} {name} from replica {from} is refused: {error}");
-                data.frames.send(kind::BULK_ERROR, &RemoteError::of(&error))
+                data.frames.send(kind::BULK_ERROR, &RemoteError::of(&error))?;
+                data.frames.linger(LINGER)
             }
         }
     }
@@ -209,6 +213,10 @@ fn send_data(frames: &mut Frames, length: u64, data: &mut dyn Read) -> Result<()
     while left > 0 {
         let step = left.min(CHUNK_BYTES as u64) as usize;
         data.read_exact(&mut chunk[..step]).map_err(SendError::Source)?;
+        if socket::is_readable(frames.stream()) {
+            let text = "the receiver gave up";
+            return Err(SendError::Wire(io::Error::new(ErrorKind::ConnectionAborted, text)));
+        }
         bytes.clear();
         append(&mut bytes, kind::BULK_DATA, &&chunk[..step]).map_err(SendError::Wire)?;
         frames.write(&bytes).map_err(SendError::Wire)?;

@@ -4,8 +4,8 @@ use crate::format::frame::{self, FrameError};
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use bincode::{Decode, Encode};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 /// What a frame holds: its number on the wire.
 pub mod kind {
@@ -126,6 +126,17 @@ impl Frames {
             return Err(invalid(format!("frame of kind {kind} where {expected} was due")));
         }
         decode(payload)
+    }
+
+    /// Says no more, but lets the other side finish: closing with data unread would destroy the last
+    /// words on their way.
+    pub fn linger(&mut self, length: Duration) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.set_read_timeout(Some(length))?;
+        let end = Instant::now() + length;
+        self.buffer.resize(READ_BYTES, 0);
+        while Instant::now() < end && self.stream.read(&mut self.buffer)? > 0 {}
+        Ok(())
     }
 
     /// Reads what is there, at least one byte.

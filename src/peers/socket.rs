@@ -53,6 +53,14 @@ pub fn send_now(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// Whether the other side has said something, or closed.
+pub fn is_readable(stream: &TcpStream) -> bool {
+    let mut byte = 0u8;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    // SAFETY: the descriptor is open, and `byte` lives as long as the call that writes it.
+    unsafe { libc::recv(stream.as_raw_fd(), (&raw mut byte).cast(), 1, flags) >= 0 }
+}
+
 fn set(
     stream: &TcpStream,
     level: libc::c_int,

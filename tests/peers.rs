@@ -1,0 +1,343 @@
+//! The transport: who may talk to whom, what arrives, and what becomes of big transfers.
+
+use keepfs::peers::bulk::BulkHandler;
+use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig};
+use keepfs::replica::PeerMessage;
+use keepfs::tree::{Member, ReplicaId};
+use parking_lot::Mutex;
+use std::io::{self, Cursor, ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Heard {
+    messages: Mutex<Vec<(ReplicaId, PeerMessage)>>,
+    unreachable: Mutex<Vec<ReplicaId>>,
+}
+
+impl PeerHandler for Heard {
+    fn received(&self, from: ReplicaId, messages: Vec<PeerMessage>) {
+        self.messages.lock().extend(messages.into_iter().map(|message| (from, message)));
+    }
+
+    fn unreachable(&self, peer: ReplicaId) {
+        self.unreachable.lock().push(peer);
+    }
+
+    fn join(&self, name: &str, _: &str) -> Result<Vec<Member>, String> {
+        Err(format!("no room for {name}"))
+    }
+}
+
+struct Host {
+    peers: Peers,
+    heard: Arc<Heard>,
+}
+
+impl Host {
+    fn visible(&self) -> Vec<u64> {
+        let messages = self.heard.messages.lock();
+        let zxid = |(_, message): &(ReplicaId, PeerMessage)| match message {
+            PeerMessage::Visible { zxid } => Some(*zxid),
+            _ => None,
+        };
+        messages.iter().filter_map(zxid).collect()
+    }
+
+    fn say(&self, to: u64, zxid: u64) {
+        self.peers.queue(ReplicaId(to), PeerMessage::Visible { zxid });
+        self.peers.flush();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.peers.stop();
+    }
+}
+
+fn member(id: u64, address: &str) -> Member {
+    Member { id: ReplicaId(id), name: format!("r{id}"), address: address.into(), learner: false }
+}
+
+/// What may differ between the two ends.
+#[derive(Clone)]
+struct Identity {
+    id: u64,
+    name: String,
+    cluster: Option<u128>,
+    bootstrap: u64,
+}
+
+fn identity(id: u64) -> Identity {
+    Identity { id, name: format!("r{id}"), cluster: Some(7), bootstrap: 0 }
+}
+
+fn run(listener: Listener, identity: Identity, members: &[Member]) -> Host {
+    let peers = Peers::new(
+        listener,
+        PeersConfig {
+            id: ReplicaId(identity.id),
+            name: identity.name,
+            bootstrap: identity.bootstrap,
+            cluster: identity.cluster,
+            members: members.to_vec(),
+        },
+    );
+    let heard = Arc::new(Heard::default());
+    peers.run(heard.clone()).unwrap();
+    Host { peers, heard }
+}
+
+/// Replicas 1 and 2 of one cluster, as these say they are.
+fn pair(one: Identity, two: Identity) -> (Host, Host) {
+    let listeners =
+        [Listener::bind("127.0.0.1:0").unwrap(), Listener::bind("127.0.0.1:0").unwrap()];
+    let members = [
+        member(1, &listeners[0].address().to_string()),
+        member(2, &listeners[1].address().to_string()),
+    ];
+    let [first, second] = listeners;
+    (run(first, one, &members), run(second, two, &members))
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(15);
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn connected(from: &Host, to: &Host, id: u64) {
+    eventually("connected", || {
+        from.say(id, 0);
+        !to.visible().is_empty()
+    });
+    to.heard.messages.lock().clear();
+}
+
+#[test]
+fn messages_arrive_in_order_small_and_large() {
+    let (one, two) = pair(identity(1), identity(2));
+    connected(&one, &two, 2);
+    for zxid in 1..=500 {
+        let large = PeerMessage::Raft(vec![7; 40_000]);
+        assert!(one.peers.queue(ReplicaId(2), PeerMessage::Visible { zxid }));
+        assert!(one.peers.queue(ReplicaId(2), large));
+        one.peers.flush();
+    }
+    eventually("all are here", || two.heard.messages.lock().len() >= 1000);
+    let said: Vec<u64> = two.visible().into_iter().filter(|zxid| *zxid > 0).collect();
+    assert_eq!(said, (1..=500).collect::<Vec<_>>());
+    let messages = two.heard.messages.lock();
+    assert!(messages.iter().all(|(from, _)| *from == ReplicaId(1)));
+    assert!(two.peers.heard(ReplicaId(1)).unwrap() < Duration::from_secs(15));
+}
+
+/// That replica 1 is turned away by replica 2.
+fn turned_away(one: Identity, two: Identity) {
+    let (one, two) = pair(one, two);
+    for zxid in 0..20 {
+        one.say(2, zxid);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(two.visible().is_empty());
+    assert!(one.heard.unreachable.lock().contains(&ReplicaId(2)));
+    let error = one.peers.bulk().push(ReplicaId(2), "any", "x", 0, &mut io::empty()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+}
+
+#[test]
+fn another_cluster_is_turned_away() {
+    turned_away(identity(1), Identity { cluster: Some(8), ..identity(2) });
+}
+
+#[test]
+fn another_founding_list_is_turned_away() {
+    let founding = |id, bootstrap| Identity { cluster: None, bootstrap, ..identity(id) };
+    turned_away(founding(1, 5), founding(2, 6));
+}
+
+#[test]
+fn another_name_under_a_known_id_is_turned_away() {
+    turned_away(Identity { name: "stranger".into(), ..identity(1) }, identity(2));
+}
+
+#[test]
+fn a_replica_that_is_not_the_one_dialled_is_noticed() {
+    turned_away(identity(1), Identity { id: 3, ..identity(2) });
+}
+
+#[test]
+fn a_second_process_with_one_id_is_not_heard() {
+    let (one, two) = pair(identity(1), identity(2));
+    connected(&one, &two, 2);
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let members =
+        [member(1, &listener.address().to_string()), member(2, &two.peers.address().to_string())];
+    let copy = run(listener, identity(1), &members);
+    for _ in 0..50 {
+        one.say(2, 1);
+        copy.say(2, 666);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let said = two.visible();
+    assert!(said.contains(&1) && !said.contains(&666), "{said:?}");
+    drop(one);
+    eventually("it may speak when the first has gone", || {
+        copy.say(2, 666);
+        two.visible().contains(&666)
+    });
+}
+
+#[test]
+fn a_peer_that_comes_back_is_found_again() {
+    let (one, two) = pair(identity(1), identity(2));
+    connected(&one, &two, 2);
+    let address = two.peers.address().to_string();
+    let members = [member(1, &one.peers.address().to_string()), member(2, &address)];
+    drop(two);
+    eventually("noticed", || {
+        one.say(2, 1);
+        one.heard.unreachable.lock().contains(&ReplicaId(2))
+    });
+    let again = run(Listener::bind(&address).unwrap(), identity(2), &members);
+    connected(&one, &again, 2);
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_bounded_memory_and_no_time() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let members = [
+        member(1, &listener.address().to_string()),
+        member(2, &silent.local_addr().unwrap().to_string()),
+    ];
+    let one = run(listener, identity(1), &members);
+    let started = Instant::now();
+    let message = || PeerMessage::Raft(vec![0; 1 << 20]);
+    let taken = (0..2000).filter(|_| one.peers.queue(ReplicaId(2), message())).count();
+    one.peers.flush();
+    assert!(taken <= 128, "{taken} MiB were queued");
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn noise_on_the_port_hurts_nobody() {
+    let (one, two) = pair(identity(1), identity(2));
+    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096], &[b'k', 1, 1, 0, 255, 255, 255, 255]]
+    {
+        let mut stream = TcpStream::connect(two.peers.address()).unwrap();
+        io::Write::write_all(&mut stream, noise).unwrap();
+    }
+    connected(&one, &two, 2);
+}
+
+#[test]
+fn a_port_in_use_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = Listener::bind(&taken.local_addr().unwrap().to_string()).err().unwrap().to_string();
+    assert!(error.contains("in use") && error.contains("--listen"), "{error}");
+}
+
+/// Keeps what is pushed; `bad` is refused, `gone` is not there, `short` breaks off.
+#[derive(Default)]
+struct Shelf(Mutex<Vec<(ReplicaId, String, Vec<u8>)>>);
+
+impl BulkHandler for Shelf {
+    fn receive(
+        &self,
+        from: ReplicaId,
+        name: &str,
+        length: u64,
+        data: &mut dyn Read,
+    ) -> io::Result<Vec<u8>> {
+        if name == "bad" {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let mut bytes = Vec::new();
+        data.read_to_end(&mut bytes)?;
+        assert_eq!(bytes.len() as u64, length);
+        let receipt = crc32fast::hash(&bytes).to_le_bytes().to_vec();
+        self.0.lock().push((from, name.into(), bytes));
+        Ok(receipt)
+    }
+
+    fn fetch(
+        &self,
+        _: ReplicaId,
+        name: &str,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<(u64, Box<dyn Read + Send>)> {
+        match name {
+            "gone" => Err(ErrorKind::NotFound.into()),
+            "short" => Ok((1000, Box::new(Cursor::new(vec![1; 10])))),
+            _ => {
+                let bytes = pattern(3 << 20).split_off(offset as usize);
+                let length = length.min(bytes.len() as u64);
+                Ok((length, Box::new(Cursor::new(bytes))))
+            }
+        }
+    }
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+}
+
+#[test]
+fn a_push_is_whole_and_comes_back_with_a_receipt() {
+    let (one, two) = pair(identity(1), identity(2));
+    let shelf = Arc::new(Shelf::default());
+    two.peers.bulk().serve("shelf", shelf.clone());
+    let bulk = one.peers.bulk();
+    for length in [0, 1, 256 << 10, (3 << 20) + 17] {
+        let bytes = pattern(length);
+        let receipt =
+            bulk.push(ReplicaId(2), "shelf", "book", length as u64, &mut bytes.as_slice()).unwrap();
+        assert_eq!(receipt, crc32fast::hash(&bytes).to_le_bytes());
+        assert_eq!(shelf.0.lock().pop().unwrap(), (ReplicaId(1), "book".into(), bytes));
+    }
+    let bytes = pattern(9 << 20);
+    let refused =
+        bulk.push(ReplicaId(2), "shelf", "bad", bytes.len() as u64, &mut bytes.as_slice());
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("No space left"), "{refused}");
+    let unknown = bulk.push(ReplicaId(2), "other", "x", 0, &mut io::empty()).unwrap_err();
+    assert!(unknown.to_string().contains("takes no `other`"), "{unknown}");
+    let source = bulk.push(ReplicaId(2), "shelf", "cut", 100, &mut &bytes[..10]).unwrap_err();
+    assert_eq!(source.kind(), ErrorKind::UnexpectedEof);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(shelf.0.lock().is_empty(), "half a book is no book");
+}
+
+#[test]
+fn a_fetch_gives_the_range_or_an_error() {
+    let (one, two) = pair(identity(1), identity(2));
+    two.peers.bulk().serve("shelf", Arc::new(Shelf::default()));
+    let fetch = |name: &str, offset, length| -> io::Result<Vec<u8>> {
+        let (said, mut data) =
+            one.peers.bulk().fetch(ReplicaId(2), "shelf", name, offset, length)?;
+        let mut bytes = Vec::new();
+        data.read_to_end(&mut bytes)?;
+        assert_eq!(bytes.len() as u64, said);
+        Ok(bytes)
+    };
+    let whole = pattern(3 << 20);
+    assert_eq!(fetch("any", 0, u64::MAX).unwrap(), whole);
+    assert_eq!(fetch("any", 1 << 20, 1000).unwrap(), whole[1 << 20..(1 << 20) + 1000]);
+    assert_eq!(fetch("gone", 0, 1).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(fetch("short", 0, 1000).is_err());
+}
+
+#[test]
+fn a_join_that_is_refused_says_why() {
+    let (one, _two) = pair(identity(1), identity(2));
+    let address = one.peers.address().to_string();
+    let error = keepfs::peers::ask_to_join(&address, "new", "127.0.0.1:1").unwrap_err().to_string();
+    assert!(error.contains("no room for new") && error.contains(&address), "{error}");
+}
