@@ -65,8 +65,14 @@ pub struct MountConfig {
 impl MountConfig {
     pub fn new(mountpoint: impl Into<PathBuf>) -> MountConfig {
         let mountpoint = mountpoint.into();
-        MountConfig { mountpoint, allow_other: None, threads: 4, streams: None }
+        MountConfig { mountpoint, allow_other: None, threads: request_threads(), streams: None }
     }
+}
+
+/// One for every two cores. No request waits in them, so more of them only wake each other: on two
+/// cores, `open` of a cached file takes half as long again with four threads as with one.
+fn request_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
 /// One node's tree as the kernel of this host sees it. Shared by the threads that take requests, the
