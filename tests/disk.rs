@@ -83,8 +83,7 @@ fn what_was_written_is_there_after_a_crash() {
 #[test]
 fn a_log_goes_on_after_compaction_and_after_a_new_beginning() {
     let directory = tempfile::tempdir().unwrap();
-    let mut hard_state = HardState::default();
-    hard_state.term = 7;
+    let hard_state = HardState { term: 7, ..HardState::default() };
     {
         let log = RaftLog::open(directory.path()).unwrap();
         append(&log, 1..=10, 1);

@@ -28,7 +28,7 @@ pub enum FileOperation {
 /// Asked before every write and sync; an error is what the disk shall answer. For tests.
 pub type FaultInjector = Arc<dyn Fn(FileOperation, &Path) -> io::Result<()> + Send + Sync>;
 
-const ZEROS: [u8; 128 << 10] = [0; 128 << 10];
+static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
 /// The directory of log files, as raft-engine sees it.
 #[derive(Clone)]

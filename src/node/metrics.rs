@@ -89,17 +89,17 @@ impl Page {
 
     fn syncs(&mut self, metrics: &Metrics) {
         let name = "keepfs_log_sync_seconds";
-        let _ = write!(self.0, "# HELP {name} Append and fdatasync of one batch of the log.\n");
-        let _ = write!(self.0, "# TYPE {name} histogram\n");
+        let _ = writeln!(self.0, "# HELP {name} Append and fdatasync of one batch of the log.");
+        let _ = writeln!(self.0, "# TYPE {name} histogram");
         let mut below = 0;
         for (bound, bucket) in SYNC_BOUNDS.iter().zip(&metrics.sync_buckets) {
             below += bucket.get();
             let seconds = *bound as f64 / 1e6;
-            let _ = write!(self.0, "{name}_bucket{{le=\"{seconds}\"}} {below}\n");
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{seconds}\"}} {below}");
         }
         let (count, sum) = (metrics.syncs.get(), metrics.sync_micros.get() as f64 / 1e6);
-        let _ = write!(self.0, "{name}_bucket{{le=\"+Inf\"}} {count}\n");
-        let _ = write!(self.0, "{name}_sum {sum}\n{name}_count {count}\n");
+        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {count}");
+        let _ = writeln!(self.0, "{name}_sum {sum}\n{name}_count {count}");
     }
 }
 

@@ -22,6 +22,7 @@ use bulk::Bulk;
 use link::Link;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -128,9 +129,8 @@ impl Peers {
             stays
         });
         for member in members.iter().filter(|member| member.id != self.shared.id) {
-            if !links.contains_key(&member.id) {
-                let link = Link::start(member.id, self.shared.clone(), handler.clone())?;
-                links.insert(member.id, link);
+            if let Entry::Vacant(place) = links.entry(member.id) {
+                place.insert(Link::start(member.id, self.shared.clone(), handler.clone())?);
             }
         }
         Ok(())
