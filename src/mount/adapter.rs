@@ -197,11 +197,11 @@ impl Filesystem for Adapter {
     ) {
         self.0.release(fh.into(), reply);
     }
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.0.fsync(reply);
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.0.fsync(node(ino), reply);
     }
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.0.fsync(reply);
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.0.fsync(node(ino), reply);
     }
     fn fallocate(
         &self,

@@ -2,7 +2,7 @@
 
 use super::support;
 use super::support::mounted::{Mounted, OP_TIMEOUT};
-use super::system::errno;
+use super::support::system::errno;
 use keepfs::mount::{Mount, MountConfig};
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;

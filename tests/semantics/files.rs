@@ -2,7 +2,7 @@
 
 use super::support::mounted::FILE_BYTES;
 use super::support::shell::sh;
-use super::system::{self, Mapping, errno};
+use super::support::system::{self, Mapping, errno};
 use super::{hosts, together};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};

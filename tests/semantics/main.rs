@@ -7,7 +7,6 @@ mod metadata;
 mod names;
 #[path = "../support/mod.rs"]
 mod support;
-mod system;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::hosts;
 use super::support::shell::{Ran, try_sh};
-use super::system::{self, errno};
+use super::support::system::{self, errno};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;

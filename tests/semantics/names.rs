@@ -1,7 +1,7 @@
 //! N: what names and directories promise.
 
 use super::support::shell::sh;
-use super::system::{self, errno};
+use super::support::system::{self, errno};
 use super::{hosts, together};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

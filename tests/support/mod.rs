@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod dice;
 pub mod mounted;
 pub mod shell;
+pub mod system;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

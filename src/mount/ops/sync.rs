@@ -1,13 +1,21 @@
 //! `fsync`: a barrier. Writes are durable on a majority before they are answered, so what is left to
 //! do is the other direction: everything committed anywhere before now is applied here, and this
-//! host's kernel has been told.
+//! host's kernel has been told. A truncation that waits for its first write waits no longer.
 
 use crate::mount::{Mount, errno};
+use crate::tree::Ino;
 use fuser::ReplyEmpty;
 use std::sync::Arc;
 
 impl Mount {
-    pub fn fsync(self: &Arc<Self>, reply: ReplyEmpty) {
+    pub fn fsync(self: &Arc<Self>, ino: Ino, reply: ReplyEmpty) {
+        self.settle_truncation(ino, |mount, settled| match settled {
+            Ok(()) => mount.pass_barrier(reply),
+            Err(failure) => reply.error(errno::of_failure(failure)),
+        });
+    }
+
+    fn pass_barrier(self: &Arc<Self>, reply: ReplyEmpty) {
         let mount = Arc::clone(self);
         self.node.barrier(Box::new(move |answer| match answer {
             Ok(_) => {

@@ -37,6 +37,11 @@ pub fn fallocate(file: &File, mode: i32, offset: i64, length: i64) -> io::Result
     check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) }.into()).map(drop)
 }
 
+pub fn truncate(path: &Path, length: u64) -> io::Result<()> {
+    // SAFETY: the path ends in NUL and outlives the call.
+    check(unsafe { libc::truncate(c(path).as_ptr(), length as i64) }.into()).map(drop)
+}
+
 pub fn seek(file: &File, offset: i64, whence: i32) -> io::Result<i64> {
     // SAFETY: the descriptor is open.
     check(unsafe { libc::lseek(file.as_raw_fd(), offset, whence) })
