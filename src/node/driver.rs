@@ -186,7 +186,7 @@ impl Driver {
         for (to, message) in effects.send {
             match message {
                 PeerMessage::Snapshot { index, term, message } => {
-                    self.send_snapshot(to, index, term, message);
+                    snapshots::send(&self.shared, to, index, term, message);
                 }
                 message => self.shared.queue(to, message),
             }
@@ -201,6 +201,9 @@ impl Driver {
         }
         if !effects.committed.is_empty() {
             self.apply(effects.committed);
+        }
+        if effects.wants_snapshot && self.trigger.force() {
+            self.freeze();
         }
         for (id, answer) in effects.answers {
             if let Some(done) = self.asked.remove(&id) {
@@ -238,18 +241,6 @@ impl Driver {
     fn freeze(&self) {
         let frozen = (self.replica.applied(), self.shared.tree.read().clone());
         let _ = self.shared.frozen.send(frozen);
-    }
-
-    /// A replica can start from a snapshot only if it was a member by then: for one that has just
-    /// joined, a new snapshot is made, and raft tries again.
-    fn send_snapshot(&mut self, to: ReplicaId, index: u64, term: u64, message: Vec<u8>) {
-        if snapshots::knows(&message, to) {
-            return snapshots::send(&self.shared, to, index, term, message);
-        }
-        if self.trigger.force() {
-            self.freeze();
-        }
-        self.replica.step(clock::now(), Input::SnapshotSent { to, ok: false });
     }
 
     fn restore(&mut self, mark: SnapshotMark) {

@@ -9,8 +9,6 @@ use crate::peers::bulk::BulkHandler;
 use crate::replica::{Input, PeerMessage, SnapshotMark};
 use crate::tree::{ReplicaId, Tree};
 use log::{info, warn};
-use protobuf::Message as _;
-use raft::eraftpb::Message;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -105,14 +103,6 @@ pub fn write_frozen(shared: &Arc<Shared>) {
             shared.tell(Job::SnapshotWritten { mark, bytes: written.ok().map(|file| file.bytes) });
         }
     }
-}
-
-/// Whether the snapshot that raft's `MsgSnapshot` is about has `replica` among its members.
-pub fn knows(message: &[u8], replica: ReplicaId) -> bool {
-    let Ok(message) = Message::parse_from_bytes(message) else { return false };
-    let conf = message.get_snapshot().get_metadata().get_conf_state();
-    let mut members = conf.voters.iter().chain(&conf.learners).chain(&conf.voters_outgoing);
-    members.any(|id| *id == replica.0)
 }
 
 /// Carries the snapshot at (`index`, `term`) to a peer on a thread of its own, and then raft's

@@ -16,6 +16,9 @@ pub struct Effects {
     pub restore: Option<SnapshotMark>,
     /// Apply: see [`super::Replica::apply`].
     pub committed: Vec<Entry>,
+    /// Take a snapshot of the tree soon: a replica that joined after the newest one needs one that
+    /// knows it.
+    pub wants_snapshot: bool,
     /// Answers due without an apply (failures, barriers, replies that waited for visibility).
     pub answers: Vec<(u64, Answer)>,
     /// Answers to requests to join or leave.
@@ -31,6 +34,7 @@ impl Effects {
             && self.persist.is_none()
             && self.restore.is_none()
             && self.committed.is_empty()
+            && !self.wants_snapshot
             && self.answers.is_empty()
             && self.members.is_empty()
             && self.events.is_empty()

@@ -8,7 +8,7 @@ use super::{LogBounds, LogReader, Recovered, SnapshotMark};
 use crate::error::Error;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 
@@ -27,6 +27,8 @@ pub(super) struct Window {
     /// Read ahead of [`raft::RawNode::ready`], which could not bear a failing disk.
     fetched: Vec<Entry>,
     snapshot: SnapshotMark,
+    /// Someone needs a newer snapshot than there is.
+    wants_snapshot: Cell<bool>,
     /// A read that failed inside raft, where only "not there" can be said.
     failure: RefCell<Option<io::Error>>,
 }
@@ -62,6 +64,7 @@ impl Window {
             bytes: 0,
             fetched: Vec::new(),
             snapshot,
+            wants_snapshot: Cell::new(false),
             failure: RefCell::new(None),
         };
         window.take_tail(tail, base);
@@ -242,6 +245,11 @@ impl Window {
         Ok(())
     }
 
+    /// Whether raft asked for a snapshot that there is not, since the last call.
+    pub(super) fn take_snapshot_wish(&self) -> bool {
+        self.wants_snapshot.take()
+    }
+
     /// A failed read since the last call.
     pub(super) fn take_failure(&self) -> Option<io::Error> {
         self.failure.take()
@@ -328,8 +336,12 @@ impl Storage for Window {
         Ok(self.last)
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.snapshot.index == 0 || self.snapshot.index < request_index {
+    /// The newest one, if it can be restored by `to`: raft takes none that does not know its receiver.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let SnapshotMark { index, conf, .. } = &self.snapshot;
+        let known = conf.voters.contains(&to) || conf.learners.contains(&to);
+        if *index == 0 || *index < request_index || !known {
+            self.wants_snapshot.set(true);
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         let mut snapshot = Snapshot::default();

@@ -39,6 +39,7 @@ impl Replica {
             self.take(ready);
             self.observe_leader();
         }
+        self.outbox.wants_snapshot = self.raw.store().take_snapshot_wish();
         self.stopped = self.outbox.fatal.is_some();
         let effects = std::mem::take(&mut self.outbox);
         (!effects.is_empty()).then_some(effects)

@@ -90,7 +90,7 @@ fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
         session_timeout: 9 * SECOND,
         op_timeout: 10 * SECOND,
         visibility_timeout: SECOND / 5,
-        log: LogBounds::default(),
+        log: LogBounds { window_entries: 16, tail_entries: 8, ..LogBounds::default() },
         seed: id,
         with_session: false,
         found: found.map(|count| (7, (1..=count).map(member).collect(), limits)),
@@ -196,8 +196,17 @@ impl World {
     }
 
     fn carry_out(&mut self, id: u64, effects: Effects) {
-        let Effects { send, persist, restore, committed, answers, members, events, fatal } =
-            effects;
+        let Effects {
+            send,
+            persist,
+            restore,
+            committed,
+            wants_snapshot,
+            answers,
+            members,
+            events,
+            fatal,
+        } = effects;
         self.send(id, send);
         if let Some(job) = persist {
             if self.trace {
@@ -209,6 +218,9 @@ impl World {
             self.restore(id, mark);
         }
         self.apply(id, committed);
+        if wants_snapshot {
+            writeln!(self.out, "{id}: wants a snapshot").unwrap();
+        }
         for (caller, answer) in answers {
             if self.unheard.contains(&caller) && answer.is_ok() {
                 continue;
