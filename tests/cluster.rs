@@ -153,3 +153,68 @@ fn sigterm_unmounts_and_ends_with_zero() {
     cluster.wait_ready();
     assert_eq!(cluster.sh("cat $a/f"), "kept");
 }
+
+#[test]
+fn a_cluster_of_one_grows_by_joins() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    cluster.sh("echo old > $a/f");
+    for expected in [2, 3] {
+        cluster.join();
+        let newest = cluster.replicas.last().unwrap().name;
+        assert_eq!(
+            cluster.sh(&format!("cat ${newest}/f; echo {expected} > ${newest}/n; cat $a/n")),
+            format!("old\n{expected}")
+        );
+        eventually("it votes", SOON, || {
+            let status = cluster.replicas[0].status().unwrap();
+            let members = status["members"].as_array().unwrap();
+            members.len() == expected && members.iter().all(|member| member["learner"] == false)
+        });
+    }
+    // Now the loss of the first is survived.
+    cluster.replicas[0].kill();
+    let ran = cluster.try_sh("echo after > $b/f; cat $c/f", SOON);
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "after"), "{ran:?}");
+}
+
+#[test]
+fn keepfs_lock_runs_a_command_under_the_lock_with_its_token() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let keepfs = support::KEEPFS;
+    let token = |mount: &str| -> u64 {
+        let script = format!("{keepfs} lock ${mount}/lck -- sh -c 'echo $KEEPFS_TOKEN'");
+        cluster.sh(&script).parse().expect("a token")
+    };
+    let (first, second) = (token("a"), token("b"));
+    assert!(first < second, "the fencing token grows: {first} {second}");
+    assert_eq!(
+        cluster.try_sh(&format!("{keepfs} lock $a/lck -- sh -c 'exit 7'"), SOON).code,
+        Some(7)
+    );
+
+    let _holder = cluster.background("flock $c/lck sleep 1000");
+    eventually("c holds it", SOON, || {
+        cluster.try_sh(&format!("{keepfs} lock -n $a/lck -- true"), SOON).code == Some(1)
+    });
+}
+
+#[test]
+fn keepfs_lock_ends_its_command_when_the_lock_is_lost() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let keepfs = support::KEEPFS;
+    let mut job = cluster.background(&format!("{keepfs} lock $a/lck -- sleep 1000"));
+    eventually("a holds it", SOON, || cluster.try_sh("flock -n $b/lck true", SOON).code == Some(1));
+    // Without a quorum a's session cannot be kept.
+    cluster.replicas[1].kill();
+    cluster.replicas[2].kill();
+    eventually("the command has been ended", SOON, || !job.is_running());
+}

@@ -6,6 +6,7 @@ mod address;
 mod bench;
 mod config;
 mod daemon;
+mod lock;
 mod mounts;
 mod playground;
 mod role;
@@ -43,6 +44,7 @@ enum Verb {
     Status(status::Args),
     Config(config::Args),
     Role(role::Args),
+    Lock(lock::Args),
     Bench(bench::Args),
     #[command(hide = true)]
     NullFs(bench::null_fs::Args),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Role(args) => role::run(&args),
+        Verb::Lock(args) => lock::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::NullFs(args) => bench::null_fs::run(&args),
     };

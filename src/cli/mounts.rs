@@ -3,8 +3,10 @@
 use crate::error::Error;
 use crate::mount::mounts;
 use crate::node::Status;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -72,6 +74,19 @@ pub fn answered<T: Send + 'static>(
         path: mount.to_owned(),
         problem: "it does not answer; is its keepfs stopped or overloaded?".into(),
     })
+}
+
+/// A short text xattr, such as those keepfs makes up.
+pub fn xattr(path: &Path, name: &CStr) -> io::Result<String> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = [0u8; 256];
+    let (buffer, length) = (value.as_mut_ptr().cast(), value.len());
+    // SAFETY: both names are NUL-terminated, and `buffer` points to `length` writable bytes.
+    let got = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer, length) };
+    match usize::try_from(got) {
+        Ok(got) => Ok(String::from_utf8_lossy(&value[..got]).into_owned()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 fn explain(mount: &Path, error: io::Error) -> Error {

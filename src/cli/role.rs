@@ -1,5 +1,6 @@
 //! `keepfs role`: what creating a name in a directory means.
 
+use super::mounts;
 use crate::error::Error;
 use clap::ValueEnum;
 use std::ffi::CString;
@@ -42,7 +43,7 @@ const XATTR: &std::ffi::CStr = c"user.keepfs.role";
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     match args.role.and_then(|role| role.to_possible_value()) {
         Some(role) => set(&args.directory, role.get_name()),
-        None => get(&args.directory).map(|role| println!("{role}")),
+        None => mounts::xattr(&args.directory, XATTR).map(|role| println!("{role}")),
     }
     .map_err(|error| explain(&args.directory, error))?;
     Ok(ExitCode::SUCCESS)
@@ -55,18 +56,6 @@ fn set(directory: &Path, role: &str) -> io::Result<()> {
     match unsafe { libc::setxattr(path.as_ptr(), XATTR.as_ptr(), value, length, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn get(directory: &Path) -> io::Result<String> {
-    let path = CString::new(directory.as_os_str().as_bytes())?;
-    let mut value = [0u8; 64];
-    let (buffer, length) = (value.as_mut_ptr().cast(), value.len());
-    // SAFETY: both names are NUL-terminated, and `buffer` points to `length` writable bytes.
-    let got = unsafe { libc::getxattr(path.as_ptr(), XATTR.as_ptr(), buffer, length) };
-    match usize::try_from(got) {
-        Ok(got) => Ok(String::from_utf8_lossy(&value[..got]).into_owned()),
-        Err(_) => Err(io::Error::last_os_error()),
     }
 }
 

@@ -7,8 +7,8 @@ use super::{Done, Event, clock};
 use crate::disk::Identity;
 use crate::mailbox::Taken;
 use crate::replica::{
-    Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, SessionEvent,
-    SnapshotMark,
+    Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, ReplicaStatus,
+    SessionEvent, SnapshotMark,
 };
 use crate::tree::{Change, Command, ReplicaId};
 use crossbeam_channel::Sender;
@@ -168,8 +168,20 @@ impl Driver {
         if at >= self.next_tick {
             self.replica.step(now, Input::Tick);
             self.next_tick = at + self.shared.config.heartbeat / 2;
-            *self.shared.status.lock() = self.replica.status();
+            self.show(self.replica.status());
         }
+    }
+
+    /// Puts the status where others read it, and says who leads when that changes.
+    fn show(&self, status: ReplicaStatus) {
+        let mut published = self.shared.status.lock();
+        if published.leader != status.leader {
+            match status.leader {
+                Some(leader) => info!("replica {leader} leads, in term {}", status.term),
+                None => info!("no leader is known, in term {}", status.term),
+            }
+        }
+        *published = status;
     }
 
     fn pass_on_visible(&mut self, now: Moment) {

@@ -14,6 +14,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("KEEPFS_ELECTION_TIMEOUT", "1s"),
 ];
 
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
 pub const OP_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct Cluster {
@@ -28,6 +30,8 @@ pub struct Replica {
     pub mount: PathBuf,
     /// The network namespace it runs in, for a replica on a host of its own.
     pub namespace: Option<String>,
+    /// Where it joins a running cluster, if it does not found one.
+    joins: Option<String>,
     process: Option<Child>,
 }
 
@@ -45,12 +49,12 @@ impl Cluster {
     /// A replica at each (address, namespace).
     pub fn at(addresses: Vec<(String, Option<String>)>) -> Cluster {
         let dir = tempfile::Builder::new().prefix("keepfs-test-").tempdir().unwrap();
-        let replicas = ["a", "b", "c", "d", "e"].into_iter().zip(addresses);
+        let replicas = NAMES.into_iter().zip(addresses);
         let replicas = replicas.map(|(name, (address, namespace))| {
             let (data, mount) = (dir.path().join("data").join(name), dir.path().join(name));
             fs::create_dir_all(&data).unwrap();
             fs::create_dir(&mount).unwrap();
-            Replica { name, address, data, mount, namespace, process: None }
+            Replica { name, address, data, mount, namespace, joins: None, process: None }
         });
         let replicas = replicas.collect();
         let mut cluster = Cluster { replicas, dir };
@@ -58,6 +62,21 @@ impl Cluster {
         cluster.run(&all);
         cluster.wait_ready();
         cluster
+    }
+
+    /// One more replica, which joins the others.
+    pub fn join(&mut self) {
+        let name = NAMES[self.replicas.len()];
+        let (data, mount) = (self.dir.path().join("data").join(name), self.dir.path().join(name));
+        fs::create_dir_all(&data).unwrap();
+        fs::create_dir(&mount).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (address, joins) = (free.to_string(), Some(self.replicas[0].address.clone()));
+        let mut replica =
+            Replica { name, address, data, mount, namespace: None, joins, process: None };
+        replica.run("");
+        replica.wait_ready();
+        self.replicas.push(replica);
     }
 
     /// Starts these replicas' processes.
@@ -121,8 +140,10 @@ impl Replica {
         };
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         command.args(["serve", "--name", self.name, "--listen", &self.address]);
-        if !self.data.join("identity").exists() {
-            command.args(["--bootstrap", founders]);
+        match &self.joins {
+            _ if self.data.join("identity").exists() => {}
+            Some(address) => drop(command.args(["--join", address])),
+            None => drop(command.args(["--bootstrap", founders])),
         }
         command.arg("--data").arg(&self.data).arg("--mount").arg(&self.mount);
         command.envs(SETTINGS.iter().copied()).stdin(Stdio::null());

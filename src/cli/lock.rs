@@ -1,0 +1,104 @@
+//! `keepfs lock`: a command that runs while a cluster-wide lock is held, and no longer.
+
+use super::{mounts, signals};
+use crate::error::Error;
+use crossbeam_channel::Receiver;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::time::Duration;
+
+/// Run a command while holding a lock of the whole cluster.
+///
+/// The lock is that of `flock PATH`, and waits in the same queue. Beyond flock(1), the command gets
+/// the fencing token in KEEPFS_TOKEN, and SIGTERM when this host's session is lost and the lock with
+/// it: that happens before anyone else can get it. Exits with the command's exit code; with 1 if the
+/// lock was lost, or was not free and --no-wait was given.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  keepfs lock /keep/jobs/nightly.lck -- /usr/local/bin/nightly
+  keepfs lock --no-wait /keep/jobs/x.lck -- sh -c 'echo $KEEPFS_TOKEN' || echo somebody else has it")]
+pub struct Args {
+    /// Fail at once if the lock is not free.
+    #[arg(short, long)]
+    no_wait: bool,
+    /// The file to lock, in a keepfs mount; made if it is missing.
+    path: PathBuf,
+    /// The command and its arguments.
+    #[arg(required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+/// How often the session is looked at. It is given up a third of session_timeout before it ends.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let path = mounts::absolute(&args.path)?;
+    let mut mounted = mounts::all().into_iter().filter(|mount| path.starts_with(mount));
+    let mount = mounted.next_back().ok_or_else(|| {
+        Error::Other(format!("{} is in no keepfs mount; flock(1) locks it here", path.display()))
+    })?;
+    let file = File::options().append(true).create(true).open(&path);
+    let file = file.map_err(Error::file("open", &path))?;
+    // Signals still end this process: a wait can be interrupted.
+    lock(&file, args.no_wait).map_err(Error::file("lock", &path))?;
+    let session = mounts::status(&mount)?.session;
+    let stop = signals::stop_requests()?;
+
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]);
+    if let Ok(token) = mounts::xattr(&path, c"user.keepfs.token") {
+        command.env("KEEPFS_TOKEN", token);
+    }
+    let child = signals::ends_with_parent(&mut command).spawn();
+    let mut child = child.map_err(Error::file("start", &args.command[0]))?;
+    let still_ours = || mounts::status(&mount).is_ok_and(|status| status.session == session);
+    match wait(&mut child, &stop, still_ours).map_err(Error::file("wait for", &args.command[0]))? {
+        Some(status) => Ok(ExitCode::from(code(status))),
+        None => Err(Error::Other(format!(
+            "the lock on {} was lost with this host's session; the command was ended",
+            path.display()
+        ))),
+    }
+}
+
+fn lock(file: &File, no_wait: bool) -> std::io::Result<()> {
+    let how = if no_wait { libc::LOCK_EX | libc::LOCK_NB } else { libc::LOCK_EX };
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::flock(file.as_raw_fd(), how) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// The command's end, or `None` if it had to end because the lock was lost. Requests to stop are
+/// passed on to it.
+fn wait(
+    child: &mut Child,
+    stop: &Receiver<i32>,
+    still_ours: impl Fn() -> bool,
+) -> std::io::Result<Option<ExitStatus>> {
+    let mut lost = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((!lost).then_some(status));
+        }
+        if let Ok(signal) = stop.recv_timeout(LOOK_EVERY) {
+            signals::send(child.id(), signal);
+        }
+        if !lost && !still_ours() {
+            lost = true;
+            signals::send(child.id(), libc::SIGTERM);
+        }
+    }
+}
+
+/// As shells have it: 128 and the signal for a command that a signal ended.
+fn code(status: ExitStatus) -> u8 {
+    let signalled = status.signal().map(|signal| 128 + signal);
+    status.code().or(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
