@@ -24,8 +24,10 @@ impl World {
             3 if self.dice.chance(300) => {
                 (0..self.hosts.len()).for_each(|host| self.crash_for_a_while(host));
             }
+            3 => self.isolate(self.leader().unwrap_or(any)),
+            4 if self.dice.chance(500) => self.isolate(any),
             4 => self.part(),
-            5 | 6 => self.network.heal(),
+            5 => self.network.heal(),
             7 => self.pause(self.leader().unwrap_or(any)),
             8 => {
                 self.trace.note(self.now, format_args!("h{any} has its clock set"));
@@ -33,6 +35,12 @@ impl World {
             }
             _ => self.change_network(),
         }
+    }
+
+    fn isolate(&mut self, host: usize) {
+        self.trace.note(self.now, format_args!("h{host} is cut off"));
+        self.network.isolate(host, self.hosts.len());
+        self.counts.partitions += 1;
     }
 
     fn part(&mut self) {
@@ -100,6 +108,7 @@ impl World {
     pub fn calm_down(&mut self) {
         self.trace.note(self.now, format_args!("calm"));
         self.calm = true;
+        self.workload.calm_down();
         self.network = Network::calm();
         for host in 0..self.hosts.len() {
             self.start(host);

@@ -74,6 +74,12 @@ impl Network {
         }
     }
 
+    /// Cuts one host off from all others.
+    pub fn isolate(&mut self, host: usize, hosts: usize) {
+        let others = (0..hosts).filter(|other| *other != host);
+        self.parted.extend(others.flat_map(|other| [(host, other), (other, host)]));
+    }
+
     pub fn heal(&mut self) {
         self.parted.clear();
     }

@@ -3,7 +3,7 @@
 use crate::tree::{Command, Create, Ino, NewNode, SessionId, TicketInfo, Tree, XattrHow};
 
 pub const REGISTERS: usize = 3;
-pub const LOCK_FILES: usize = 2;
+pub const LOCK_FILES: usize = 4;
 pub const MOVED_FILES: usize = 4;
 pub const LOG: &str = "log";
 pub const SEQUENTIAL: &str = "sequential";

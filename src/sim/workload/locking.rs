@@ -5,6 +5,7 @@
 //! any more. A request found waiting in the tree nevertheless is cancelled by its number.
 
 use super::super::beliefs::Belief;
+use super::super::host::SESSION_TIMEOUT;
 use super::super::scene::Scene;
 use super::super::{MILLISECOND, SECOND};
 use super::{Ask, Client, Doing, Workload, layout};
@@ -32,6 +33,7 @@ enum Door {
     Ticket(Vec<u8>),
 }
 
+/// All of a file.
 const WHOLE: Span = Span { start: 0, end: i64::MAX as u64 };
 
 impl Wish {
@@ -158,7 +160,10 @@ impl Workload {
         }
         self.held += 1;
         self.clients[client].doing = Doing::Holding { wish };
-        let length = scene.dice.between(MILLISECOND, 200 * MILLISECOND);
+        // Some hold so long that a host cut off meanwhile has to stop believing.
+        let long = !self.calm && scene.dice.chance(40);
+        let most = if long { 3 * SESSION_TIMEOUT } else { 100 * MILLISECOND };
+        let length = scene.dice.between(MILLISECOND, most);
         self.wake(client, length, scene);
     }
 
@@ -180,7 +185,8 @@ impl Workload {
             Some(view) if view.token.is_none() => {
                 self.cancel(client, wish, view.waiter, scene);
             }
-            Some(view) => scene.checker.violated(scene.now, format!("given back, yet {view:?}")),
+            // It waited while it was given back, and was granted since.
+            Some(_) => self.give_back(client, wish, scene),
             None => self.rest(client, scene),
         }
     }

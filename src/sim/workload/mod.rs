@@ -19,6 +19,8 @@ pub(super) struct Workload {
     /// Makes every question, name and value different.
     serial: u64,
     prepared: bool,
+    /// Nobody holds a lock for long any more.
+    calm: bool,
     stopped: bool,
     /// Locks and tickets held so far.
     pub held: u64,
@@ -86,6 +88,7 @@ impl Workload {
             pending: BTreeMap::new(),
             serial: 0,
             prepared: false,
+            calm: false,
             stopped: false,
             held: 0,
         }
@@ -98,6 +101,11 @@ impl Workload {
     /// Whether the tree clients work on has been made.
     pub fn is_prepared(&self) -> bool {
         self.prepared
+    }
+
+    /// What begins from now on is over soon.
+    pub fn calm_down(&mut self) {
+        self.calm = true;
     }
 
     /// No client begins anything new.
