@@ -1,6 +1,6 @@
-//! The tree against a model that is slow and obvious: maps of names, vectors of bytes, links counted
-//! by looking. Generated file operations must be answered alike and leave the same files. Each
-//! failure names its seed.
+//! The tree against a model that is slow and obvious: maps of names, vectors of bytes, links
+//! counted by looking. Generated file operations must be answered alike and leave the same files.
+//! Each failure names its seed.
 
 #[path = "support/dice.rs"]
 mod dice;

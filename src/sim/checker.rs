@@ -203,8 +203,11 @@ impl Checker {
         }
     }
 
-    /// The end: what was answered is in the tree, once.
+    /// The end: the tree is sound, and what was answered is in it, once.
     pub fn judge(&mut self, now: u64, tree: &Tree) {
+        if let Err(problem) = tree.check() {
+            self.violated(now, format!("the tree is unsound: {problem}"));
+        }
         for (register, operations) in std::mem::take(&mut self.registers) {
             if let Some((earlier, later)) = contradiction(&operations) {
                 let what = format!("register {register}: {later:?} contradicts {earlier:?}");

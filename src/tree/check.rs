@@ -82,24 +82,25 @@ impl Tree {
         let Some(directory) = self.inodes.get(ino).and_then(Inode::directory) else {
             return Ok(());
         };
-        let tickets = self.locks.tickets_after(ino, 0).count();
+        let mut firsts = BTreeMap::new();
+        let mut tickets = 0;
+        for (_, name, ticket) in self.locks.tickets_after(ino, 0) {
+            firsts.entry(&**name).or_insert(ticket);
+            tickets += 1;
+        }
+        let hidden = directory.state.hidden as usize;
         if directory.state.role != Role::Lock {
-            let sound = tickets == 0 && directory.state.hidden == 0;
+            let sound = tickets == 0 && hidden == 0;
             return if sound { Ok(()) } else { Err(format!("{ino} is no lock but has tickets")) };
         }
-        for (_, entry) in directory.entries.after(0) {
-            if self.locks.ticket_named(ino, entry.name.as_bytes()) != Some(entry.ino) {
-                return Err(format!(
-                    "entry {} of lock {ino} is not the first of its name",
-                    entry.ino
-                ));
-            }
+        let entries = directory.entries.after(0);
+        let shown: BTreeMap<_, _> =
+            entries.map(|(_, entry)| (entry.name.as_bytes(), entry.ino)).collect();
+        if shown != firsts {
+            return Err(format!("lock {ino} shows {shown:?}, but the first tickets are {firsts:?}"));
         }
-        if directory.entries.len() + directory.state.hidden as usize != tickets {
-            return Err(format!(
-                "lock {ino} shows {} of {tickets} tickets",
-                directory.entries.len()
-            ));
+        if shown.len() + hidden != tickets {
+            return Err(format!("lock {ino} has {tickets} tickets, {hidden} of them hidden"));
         }
         Ok(())
     }

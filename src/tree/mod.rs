@@ -6,8 +6,8 @@
 //! `rename`, `data`, `attributes`, `ticket`, `stream`) by the steps in `edit.rs`.
 //!
 //! What the tree is made of: inodes (`inode.rs`), their `directory.rs` or `content.rs`, in
-//! copy-on-write maps (`cow.rs`); the lock queues ([`locks`]), sessions and orphans. `snapshot.rs` writes and
-//! reads all of it; `check.rs` says whether it is sound.
+//! copy-on-write maps (`cow.rs`); the lock queues ([`locks`]), sessions and orphans. `snapshot.rs`
+//! writes and reads all of it; `check.rs` says whether it is sound.
 
 mod apply;
 mod attributes;
