@@ -97,7 +97,9 @@ impl Tree {
         let shown: BTreeMap<_, _> =
             entries.map(|(_, entry)| (entry.name.as_bytes(), entry.ino)).collect();
         if shown != firsts {
-            return Err(format!("lock {ino} shows {shown:?}, but the first tickets are {firsts:?}"));
+            return Err(format!(
+                "lock {ino} shows {shown:?}, but the first tickets are {firsts:?}"
+            ));
         }
         if shown.len() + hidden != tickets {
             return Err(format!("lock {ino} has {tickets} tickets, {hidden} of them hidden"));
