@@ -84,7 +84,9 @@ fn reading_heals_what_is_missing_or_damaged_here() {
     let world = World::new();
     let content = bytes(3, 48 << 20);
     world.write(0, &content).unwrap();
-    let packs = world.files(2, "data");
+    let mut packs = world.files(2, "data");
+    // The small ones hold trees, one of them of the first pass: reading does not need that.
+    packs.retain(|path| path.metadata().unwrap().len() > 1 << 20);
     assert!(packs.len() >= 3, "{packs:?}");
     std::fs::remove_file(&packs[0]).unwrap();
     let mut damaged = std::fs::read(&packs[1]).unwrap();
