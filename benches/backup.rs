@@ -52,13 +52,15 @@ fn main() -> ExitCode {
 
     let start = Meter::start();
     let source = world.replicas[1].backup.open("web1").unwrap();
-    let mut read = 0;
+    let (mut read, mut most_reading) = (0, 0);
     while read < at {
         let piece = wait(|done| source.read(read, 128 << 10, done)).unwrap();
         read += piece.len() as u64;
+        most_reading = most_reading.max(memory("VmRSS"));
     }
     start.report("read at another replica", read);
-    if most <= RESIDENT_MIB_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("resident while it was read: {most_reading} MiB, at most {RESIDENT_MIB_MAX} MiB");
+    if most.max(most_reading) <= RESIDENT_MIB_MAX { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 struct Synthetic {

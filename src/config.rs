@@ -99,7 +99,7 @@ settings! {
     max_inodes: u64 = limits::INODES_DEFAULT;
     /// What is logged, to standard error: error, warn, info, debug or trace, for all or for parts
     /// ("info,keepfs::mount=debug"). Raft's own account of each election is in raft=info.
-    log: String = "info,raft=warn,raft_engine=error,rustic_core=warn".to_owned();
+    log: String = "info,raft=warn,raft_engine=error,rustic_core=error".to_owned();
 }
 
 /// What the operator gave on the command line: the topmost layer.

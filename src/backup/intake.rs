@@ -176,15 +176,20 @@ impl Intake {
 }
 
 impl Read for Intake {
+    /// Fills the buffer, but at the end: rustic_core's chunker never asks for more at once than the
+    /// least it was ever given, and would end up with a byte a call.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.current.len() {
-            if !self.refill()? {
-                return Ok(0);
+        let mut filled = 0;
+        while filled < buffer.len() {
+            if self.given == self.current.len() && !self.refill()? {
+                break;
             }
+            let length = (buffer.len() - filled).min(self.current.len() - self.given);
+            let piece = &self.current[self.given..self.given + length];
+            buffer[filled..filled + length].copy_from_slice(piece);
+            self.given += length;
+            filled += length;
         }
-        let length = buffer.len().min(self.current.len() - self.given);
-        buffer[..length].copy_from_slice(&self.current[self.given..self.given + length]);
-        self.given += length;
-        Ok(length)
+        Ok(filled)
     }
 }

@@ -16,10 +16,15 @@ use std::time::Duration;
 /// How often a replica that nobody stops is asked whether it stopped by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Memory of at least this many bytes goes back to the system once it is free.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 1 << 20;
+
 /// Runs one replica until it is asked to stop (`Ok`) or cannot go on. `announce` runs once it is
 /// mounted.
 pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
     start_logging(config);
+    give_large_memory_back();
     let stop = signals::stop_requests()?;
     let node = Node::start(config.node()?)?;
     let outcome = serve(config, &node, &stop, announce);
@@ -79,6 +84,16 @@ fn watch(node: &Node, mount: Option<&MountHandle>, stop: &Receiver<i32>) -> Resu
                 }
             }
         }
+    }
+}
+
+/// What backups pass through memory is megabytes at a time, on many threads. glibc would soon keep
+/// such pieces in each thread's arena for ever: 400 MB after one stream was read, against 20 MB.
+fn give_large_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets a number in the allocator; refused, it stays as it is.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
     }
 }
 

@@ -59,6 +59,10 @@ impl Mount {
     pub(super) fn control_text(&self, ino: Ino) -> Option<Arc<[u8]>> {
         let file = ControlFile::with_ino(ino)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some(file.render(&self.node, now.as_nanos() as u64).into())
+        let mut text = file.render(&self.node, now.as_nanos() as u64);
+        if let (ControlFile::Metrics, Some(streams)) = (file, &self.streams) {
+            text.extend(streams.metrics().into_bytes());
+        }
+        Some(text.into())
     }
 }
