@@ -76,11 +76,7 @@ fn a_pushed_configuration_is_whole_everywhere() {
             format!("{version}\n{version}")
         );
     }
-    assert_eq!(
-        cluster.sh("ls -A $a/config | grep -c '^\\.app\\.[^l]' || true"),
-        "0",
-        "nothing is left"
-    );
+    assert_eq!(cluster.sh("ls $a/config/.versions/app | wc -l"), "1", "older versions are gone");
 }
 
 #[test]

@@ -30,8 +30,9 @@ pub fn try_sh(script: &str, within: Duration) -> Ran {
     }
     let took = start.elapsed();
     if code.is_none() {
-        kill_group(&mut child);
+        kill_group(&child);
     }
+    let _ = child.wait();
     Ran { code, out: out.join().unwrap(), err: err.join().unwrap(), took }
 }
 
@@ -61,7 +62,8 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
-            kill_group(&mut child);
+            kill_group(&child);
+            let _ = child.wait();
         }
     }
 }
@@ -73,10 +75,9 @@ fn spawn(script: &str) -> Child {
     command.spawn().expect("bash")
 }
 
-fn kill_group(child: &mut Child) {
+fn kill_group(child: &Child) {
     // SAFETY: kill takes two integers; the group is the one we made for this child.
     unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
-    let _ = child.wait();
 }
 
 /// Reads to the end on a thread of its own, so that no pipe fills up.
