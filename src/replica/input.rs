@@ -66,6 +66,8 @@ pub struct Recovered {
     /// The newest durable snapshot, already loaded into the tree (`index` 0: none).
     pub snapshot: SnapshotMark,
     /// The durable log is `first..=last`; it may begin before the snapshot. Empty: `last < first`.
+    /// It must agree with the snapshot: hold an entry of that index and term, or begin right after it,
+    /// or be empty. One that does not gives way, for a snapshot holds only what was committed.
     pub first: u64,
     pub last: u64,
     /// Its end, as far as the window in memory shall hold; older entries by [`LogReader`].

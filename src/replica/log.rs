@@ -45,9 +45,12 @@ impl Window {
     ) -> Result<Window, Error> {
         let Recovered { mut hard_state, snapshot, first, last, tail } = recovered;
         let base = base_of(&snapshot, first, last)?;
-        let last = last.max(snapshot.index);
+        let last = if last < first { snapshot.index } else { last };
         // A snapshot holds only what was committed; the hard state may be older than it.
         hard_state.commit = hard_state.commit.max(snapshot.index);
+        if hard_state.term < snapshot.term {
+            (hard_state.term, hard_state.vote) = (snapshot.term, 0);
+        }
         if hard_state.commit > last {
             return Err(Error::Other(format!(
                 "the log ends at {last}, but {} was committed: the disk lost entries",
@@ -68,6 +71,7 @@ impl Window {
             failure: RefCell::new(None),
         };
         window.take_tail(tail, base);
+        window.check_snapshot(base)?;
         window.terms = window.recover_terms(base)?;
         Ok(window)
     }
@@ -80,6 +84,17 @@ impl Window {
                 self.entries.push_front(entry);
             }
         }
+    }
+
+    /// Raft would go on with entries that a snapshot has replaced.
+    fn check_snapshot(&self, base: u64) -> Result<(), Error> {
+        let SnapshotMark { index, term, .. } = self.snapshot;
+        if index > base && self.stored_term(index)? != term {
+            return Err(Error::Other(format!(
+                "the log does not agree with the snapshot at {index}"
+            )));
+        }
+        Ok(())
     }
 
     /// Finds where terms begin by bisection: they never fall along a log.
@@ -100,9 +115,13 @@ impl Window {
     }
 
     fn read_term(&self, index: u64) -> Result<u64, Error> {
-        if index == self.snapshot.index {
-            return Ok(self.snapshot.term);
+        match index == self.snapshot.index {
+            true => Ok(self.snapshot.term),
+            false => self.stored_term(index),
         }
+    }
+
+    fn stored_term(&self, index: u64) -> Result<u64, Error> {
         if let Some(entry) = self.held(index) {
             return Ok(entry.term);
         }
@@ -275,12 +294,12 @@ impl Window {
 /// The entry before the first readable one. Its term must be known: it is the snapshot's, or that of
 /// the first entry on disk.
 fn base_of(snapshot: &SnapshotMark, first: u64, last: u64) -> Result<u64, Error> {
-    if last < first || last <= snapshot.index || first == snapshot.index + 1 {
+    if last < first || first == snapshot.index + 1 {
         return Ok(snapshot.index);
     }
-    if first > snapshot.index {
+    if first > snapshot.index || last < snapshot.index {
         return Err(Error::Other(format!(
-            "the log begins at {first}, but the newest snapshot is at {}: entries are missing",
+            "the log holds {first} to {last}, but the newest snapshot is at {}: entries are missing",
             snapshot.index
         )));
     }

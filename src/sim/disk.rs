@@ -49,6 +49,15 @@ impl Durable {
         }
     }
 
+    /// A log that neither holds the snapshot's entry nor begins right after it gives way.
+    fn agree_with(&mut self, mark: &SnapshotMark) {
+        let begins_after = self.log.keys().next() == Some(&(mark.index + 1));
+        let holds = self.log.get(&mark.index).is_some_and(|entry| entry.term == mark.term);
+        if !begins_after && !holds {
+            self.log.clear();
+        }
+    }
+
     fn keep(&mut self, snapshot: Snapshot) {
         self.snapshots.insert(snapshot.mark.index, snapshot);
         while self.snapshots.len() > SNAPSHOTS_KEPT {
@@ -148,11 +157,12 @@ impl Disk {
     /// What the replica starts from, with the tree of the newest snapshot. Between nothing and all
     /// of the log is in the `tail`: the window has to fetch the rest.
     pub fn recover(&self, dice: &mut Dice) -> io::Result<(Recovered, Tree, Box<dyn LogReader>)> {
-        let durable = self.durable.lock();
+        let mut durable = self.durable.lock();
         let (mark, tree) = match durable.snapshots.last_key_value() {
             Some((_, newest)) => (newest.mark.clone(), Tree::read_snapshot(&mut &*newest.bytes)?),
             None => (SnapshotMark::default(), Tree::new()),
         };
+        durable.agree_with(&mark);
         let last = durable.log.last_key_value().map_or(mark.index, |(index, _)| *index);
         let first = durable.log.first_key_value().map_or(last + 1, |(index, _)| *index);
         let kept = dice.roll(durable.log.len() + 1);

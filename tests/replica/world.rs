@@ -137,7 +137,8 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("such a replica");
         node.starts += 1;
         node.config.seed = id + 1000 * node.starts;
-        let disk = node.disk.lock().unwrap();
+        let mut disk = node.disk.lock().unwrap();
+        disk.agree();
         let recovered = Recovered {
             hard_state: disk.hard_state.clone(),
             snapshot: disk.snapshot.clone(),
@@ -384,6 +385,16 @@ impl Disk {
         }
         if let Some(hard_state) = &job.hard_state {
             self.hard_state = hard_state.clone();
+        }
+    }
+
+    /// A log that does not agree with the snapshot gives way to it.
+    fn agree(&mut self) {
+        let SnapshotMark { index, term, .. } = self.snapshot;
+        let begins_after = self.entries.first().is_some_and(|entry| entry.index == index + 1);
+        let holds = |entry: &Entry| (entry.index, entry.term) == (index, term);
+        if !begins_after && !self.entries.iter().any(holds) {
+            self.entries.clear();
         }
     }
 
