@@ -72,6 +72,11 @@ fn run_all(directory: &str, new_stage: fn() -> Box<dyn Stage>) {
 }
 
 #[test]
+fn lock() {
+    run_all("lock", || Box::new(commands::TreeStage::new()));
+}
+
+#[test]
 fn tree() {
     run_all("tree", || Box::new(commands::TreeStage::new()));
 }
