@@ -91,6 +91,7 @@ impl Notifier {
         self.mount.visible.reach(batch.last);
         if batch.reset {
             self.mount.look_for_grants();
+            self.look_for_orphans();
         }
         self.mount.doubts.carried(batch.last);
         self.mount.node.made_visible(batch.last);
@@ -168,6 +169,13 @@ impl Notifier {
     fn forget_top_level(&mut self) {
         let names = self.mount.inodes.root_names();
         self.forget_names(names.into_iter().map(|name| (Ino::ROOT, name)).collect());
+    }
+
+    /// What lost its last name in the entries that a snapshot jumped over.
+    fn look_for_orphans(&self) {
+        let Some(session) = self.session else { return };
+        let orphans = self.mount.node.tree().unreleased(session);
+        orphans.into_iter().for_each(|ino| self.hand_out(&Change::Orphaned { ino }));
     }
 
     fn hand_out(&self, change: &Change) {
