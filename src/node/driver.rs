@@ -33,6 +33,8 @@ pub struct Driver {
     subscriber: Option<Sender<Event>>,
     trigger: Trigger,
     visible: u64,
+    /// As of the last tick.
+    leads: bool,
     next_tick: Instant,
     farewell: Option<Farewell>,
 }
@@ -57,6 +59,7 @@ impl Driver {
             subscriber: None,
             trigger,
             visible: 0,
+            leads: false,
             next_tick: Instant::now(),
             farewell: None,
         }
@@ -203,9 +206,13 @@ impl Driver {
                 message => self.shared.queue(to, message),
             }
         }
+        let persists = effects.persist.is_some();
         if let Some(persist) = effects.persist {
             let _ = self.shared.persist.send(persist);
-            // The followers' disks shall work while this one does.
+        }
+        // A leader's followers shall write while it writes, and apply while it applies. What a
+        // follower says can wait for what it will say when it has applied.
+        if persists || self.leads {
             self.shared.peers.flush();
         }
         if let Some(mark) = effects.restore {
