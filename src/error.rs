@@ -1,5 +1,5 @@
-//! [`Error`]: local failures. Never replicated, and never answered to a file operation as such: what
-//! an operation is answered is a [`crate::tree::Refusal`] or a [`crate::node::Failure`].
+//! [`Error`]: local failures. Never replicated, and never answered to a file operation as such:
+//! what an operation is answered is a [`crate::tree::Refusal`] or a [`crate::node::Failure`].
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,8 @@ pub enum Error {
     /// A file or directory; names it and the attempt.
     #[error("cannot {attempt} {}: {source}", path.display())]
     File { attempt: &'static str, path: PathBuf, source: io::Error },
-    /// The data directory does not fit: another cluster's, another replica's, another format's, in use.
+    /// The data directory does not fit: another cluster's, another replica's, another format's, in
+    /// use.
     #[error("data directory {}: {problem}", path.display())]
     DataDirectory { path: PathBuf, problem: String },
     /// What is on disk is not what was written.

@@ -1,5 +1,5 @@
-//! Holds the architecture and the house rules: who may import whom, what pure modules must not call,
-//! how long files and functions get, that nothing is left unfinished, and that every numbered
+//! Holds the architecture and the house rules: who may import whom, what pure modules must not
+//! call, how long files and functions get, that nothing is left unfinished, and that every numbered
 //! promise of docs/semantics.md is quoted by a test.
 
 use std::fs;
@@ -50,6 +50,8 @@ const IMPURE: &[&str] = &[
 const FILESYSTEMS: &[&str] = &["src/mount/adapter.rs", "src/cli/bench/null_fs.rs"];
 
 const FILE_LINES: usize = 400;
+/// A test is read from one scenario to the next, so its file may be longer.
+const TEST_FILE_LINES: usize = 450;
 const FUNCTION_LINES: usize = 70;
 const COLUMNS: usize = 100;
 
@@ -104,7 +106,8 @@ fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or_default()
 }
 
-/// The modules of this crate a line names: `tree` and `limits` in `use crate::{limits, tree::Tree};`.
+/// The modules of this crate a line names: `tree` and `limits` in `use crate::{limits,
+/// tree::Tree};`.
 fn named_modules(line: &str) -> Vec<String> {
     let mut modules = Vec::new();
     for after in code(line).split("crate::").skip(1) {
@@ -186,12 +189,14 @@ fn files_and_functions_are_short_and_narrow() {
     for source in all_sources() {
         let name = source.name();
         let lines: Vec<&str> = source.text.lines().collect();
-        if lines.len() > FILE_LINES {
-            problems.push(format!("{name}: {} lines, at most {FILE_LINES}", lines.len()));
+        let most = if name.starts_with("src/") { FILE_LINES } else { TEST_FILE_LINES };
+        if lines.len() > most {
+            problems.push(format!("{name}: {} lines, at most {most}", lines.len()));
         }
         for (number, line) in lines.iter().enumerate() {
-            // A string that cannot be broken is left as it is.
-            if line.chars().count() > COLUMNS && !line.contains('"') {
+            // rustfmt holds the width of code.
+            let comment = line.trim_start().starts_with("//");
+            if comment && line.chars().count() > COLUMNS {
                 problems.push(format!("{name}:{}: over {COLUMNS} columns", number + 1));
             }
             let length = function_length(&lines[number..]);
@@ -232,7 +237,7 @@ fn function_lengths_are_measured() {
 
 #[test]
 fn nothing_is_left_unfinished() {
-    let unfinished = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX", "for now"];
+    let unfinished = ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"];
     let mut problems = Vec::new();
     for source in all_sources().iter().filter(|source| source.name() != "tests/tidy.rs") {
         for (number, line) in source.text.lines().enumerate() {

@@ -1,10 +1,10 @@
 //! Copying a stream's files to every other replica while it is being written.
 //!
 //! A thread for each peer pushes packs and indexes as they appear, so that little is left to do
-//! when the writer closes. That is only a head start: at the end the peer's listing is compared with
-//! the local one, what it lacks is pushed (also what it missed of earlier streams, whose blobs this
-//! one may share), and the snapshot file goes last. So a receipt means: this peer can restore it
-//! alone.
+//! when the writer closes. That is only a head start: at the end the peer's listing is compared
+//! with the local one, what it lacks is pushed (also what it missed of earlier streams, whose blobs
+//! this one may share), and the snapshot file goes last. So a receipt means: this peer can restore
+//! it alone.
 
 use super::engine::Written;
 use super::files::{FileKind, RepositoryFile};

@@ -14,9 +14,9 @@ use std::time::Duration;
 /// Run a command while holding a lock of the whole cluster.
 ///
 /// The lock is that of `flock PATH`, and waits in the same queue. Beyond flock(1), the command gets
-/// the fencing token in KEEPFS_TOKEN, and SIGTERM when this host's session is lost and the lock with
-/// it: that happens before anyone else can get it. Exits with the command's exit code; with 1 if the
-/// lock was lost, or was not free and --no-wait was given.
+/// the fencing token in KEEPFS_TOKEN, and SIGTERM when this host's session is lost and the lock
+/// with it: that happens before anyone else can get it. Exits with the command's exit code; with 1
+/// if the lock was lost, or was not free and --no-wait was given.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -35,8 +35,8 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Error> {
     Ok(parent.canonicalize().map_err(Error::file("find", parent))?.join(name))
 }
 
-/// [`absolute`], and the directory is there: made if it was missing. A mount there, even a stale one,
-/// is left as it is.
+/// [`absolute`], and the directory is there: made if it was missing. A mount there, even a stale
+/// one, is left as it is.
 pub fn make(path: &Path) -> Result<PathBuf, Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {

@@ -68,8 +68,8 @@ pub fn file_type(kind: Kind) -> FileType {
 }
 
 /// Whether the kernel may keep names of this directory. Not where they come and go without the
-/// kernel's own doing: tickets of a queue, numbered names, snapshots. Then no such name ever needs to
-/// be invalidated, which would have to wait for the directory's kernel lock.
+/// kernel's own doing: tickets of a queue, numbered names, snapshots. Then no such name ever needs
+/// to be invalidated, which would have to wait for the directory's kernel lock.
 pub fn names_are_kept(tree: &Tree, directory: Ino) -> bool {
     let Some(attributes) = tree.attributes(directory) else { return false };
     match attributes.role {
@@ -89,8 +89,8 @@ fn system_time(nanos: i64) -> SystemTime {
     if nanos >= 0 { UNIX_EPOCH + span } else { UNIX_EPOCH - span }
 }
 
-/// A time from `utimensat`. fuser 0.18 reads a moment before the epoch as `-(seconds) - nanoseconds`
-/// where the kernel means `-(seconds) + nanoseconds`; this undoes it.
+/// A time from `utimensat`. fuser 0.18 reads a moment before the epoch as `-(seconds) -
+/// nanoseconds` where the kernel means `-(seconds) + nanoseconds`; this undoes it.
 pub fn time_to_set(time: TimeOrNow) -> TimeOrStamp {
     let time = match time {
         TimeOrNow::Now => return TimeOrStamp::Stamp,

@@ -1,8 +1,8 @@
 //! Directories whose kernel lock an operation of this host holds right now.
 //!
-//! While CREATE, MKDIR, UNLINK or RENAME is unanswered the kernel holds the lock of the directory, and
-//! invalidating a name in it waits for that lock. The answer may in turn wait for other mounts to
-//! show the change, each of which may be in the same position: so the notifier never waits for a
+//! While CREATE, MKDIR, UNLINK or RENAME is unanswered the kernel holds the lock of the directory,
+//! and invalidating a name in it waits for that lock. The answer may in turn wait for other mounts
+//! to show the change, each of which may be in the same position: so the notifier never waits for a
 //! name's invalidation once an operation of this host turns up in its directory.
 
 use super::Mount;

@@ -28,7 +28,8 @@ pub fn of_refusal(refusal: Refusal) -> Errno {
         Refusal::Deadlock => Errno::EDEADLK,
         Refusal::NoLocks => Errno::ENOLCK,
         Refusal::SessionExpired => Errno::EIO,
-        // Nobody waits for such an answer any more; should somebody, it may or may not have happened.
+        // Nobody waits for such an answer any more; should somebody, it may or may not have
+        // happened.
         Refusal::GivenUp => Errno::ETIMEDOUT,
     }
 }

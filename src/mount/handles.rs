@@ -136,8 +136,8 @@ impl Handles {
         Some(handle)
     }
 
-    /// Removes a handle. What it returns is an orphan that lost its last one: this session lets go of
-    /// it now.
+    /// Removes a handle. What it returns is an orphan that lost its last one: this session lets go
+    /// of it now.
     pub fn close(&self, fh: u64) -> Option<Ino> {
         let mut table = self.table.lock();
         let ino = table.handles.remove(&fh)?.ino;
@@ -151,8 +151,9 @@ impl Handles {
         (orphan && table.released.insert(ino)).then_some(ino)
     }
 
-    /// Puts off the truncation of an inode that this thread has just opened for writing, and asks for
-    /// nothing else since: it is the `O_TRUNC` of that `open`. False if there is no such handle.
+    /// Puts off the truncation of an inode that this thread has just opened for writing, and asks
+    /// for nothing else since: it is the `O_TRUNC` of that `open`. False if there is no such
+    /// handle.
     pub fn put_off_truncation(&self, ino: Ino, opener: u32, truncation: Truncation) -> bool {
         let mut table = self.table.lock();
         let fresh = |handle: &&Arc<Handle>| {

@@ -1,8 +1,8 @@
 //! Lets go of waiters that have a signal to take.
 //!
-//! The FUSE library answers the kernel's INTERRUPT requests itself, with ENOSYS, so the kernel stops
-//! sending them and a blocked thread sees neither Ctrl-C nor kill -9 before it is answered. While
-//! replies are owed, a thread therefore looks at the signals of each waiting thread.
+//! The FUSE library answers the kernel's INTERRUPT requests itself, with ENOSYS, so the kernel
+//! stops sending them and a blocked thread sees neither Ctrl-C nor kill -9 before it is answered.
+//! While replies are owed, a thread therefore looks at the signals of each waiting thread.
 
 use super::processes::{Interruption, interruption, is_alive};
 use super::waiters::{End, Wait, WaiterId, Waiters, Watched};

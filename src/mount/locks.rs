@@ -1,8 +1,8 @@
 //! `flock` and `fcntl` locks: one fair queue for every host, in the tree.
 //!
-//! The kernel hands both over as ranges of an owner (`flock`: all bytes, the open file; `fcntl`: the
-//! process), and so do we. What an owner holds is remembered here too, only so that closing a file
-//! without locks costs nothing.
+//! The kernel hands both over as ranges of an owner (`flock`: all bytes, the open file; `fcntl`:
+//! the process), and so do we. What an owner holds is remembered here too, only so that closing a
+//! file without locks costs nothing.
 
 mod held;
 
@@ -125,8 +125,8 @@ impl Mount {
         }
     }
 
-    /// RELEASE: the last descriptor of an open file went, and with it its `flock`. Handles that need
-    /// no FLUSH give back their `fcntl` locks here too. Does not wait.
+    /// RELEASE: the last descriptor of an open file went, and with it its `flock`. Handles that
+    /// need no FLUSH give back their `fcntl` locks here too. Does not wait.
     pub fn unlock_at_release(&self, fh: u64) {
         let keys = self.held.lock().close(fh);
         for key in keys {

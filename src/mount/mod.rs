@@ -4,8 +4,9 @@
 //! * `ops/` decides: a read is answered from the tree at once, on fuser's thread; a change is
 //!   submitted with a closure that owns the reply and answers it on the node's thread. No thread of
 //!   fuser's ever waits.
-//! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no request
-//!   and holds no lock while it writes to the kernel, which may block until requests are answered.
+//! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no
+//!   request and holds no lock while it writes to the kernel, which may block until requests are
+//!   answered.
 //! * [`handles`], [`inodes`], [`directories`] know what the kernel has open, remembers, and locks.
 //! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
@@ -75,8 +76,8 @@ fn request_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).clamp(1, 4))
 }
 
-/// One node's tree as the kernel of this host sees it. Shared by the threads that take requests, the
-/// node's thread (in the closures that answer) and the notifier.
+/// One node's tree as the kernel of this host sees it. Shared by the threads that take requests,
+/// the node's thread (in the closures that answer) and the notifier.
 pub struct Mount {
     node: Node,
     handles: handles::Handles,
@@ -97,7 +98,8 @@ pub struct Mount {
     tickets: tickets::Tickets,
     waiters: Arc<waiters::Waiters>,
     releases: releases::Releases,
-    /// How long a reply may be owed before the kernel would abort the whole mount; `None`: for ever.
+    /// How long a reply may be owed before the kernel would abort the whole mount; `None`: for
+    /// ever.
     patience: Option<Duration>,
     streams: Option<Arc<dyn StreamStore>>,
 }
@@ -143,8 +145,8 @@ impl Mount {
         })
     }
 
-    /// Take it before reading the tree for a reply that the kernel will cache; drop it once the reply
-    /// has left.
+    /// Take it before reading the tree for a reply that the kernel will cache; drop it once the
+    /// reply has left.
     fn reply_in_order(&self) -> RwLockReadGuard<'_, ()> {
         self.replying.read()
     }

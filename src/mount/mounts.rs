@@ -62,8 +62,8 @@ fn check_device(mountpoint: &Path) -> Result<(), Error> {
     Err(Error::Mount { path: mountpoint.to_owned(), problem })
 }
 
-/// The directory's real path; it is made if it is missing. What a keepfs that was killed left mounted
-/// is cleared away.
+/// The directory's real path; it is made if it is missing. What a keepfs that was killed left
+/// mounted is cleared away.
 fn make(mountpoint: &Path) -> Result<PathBuf, Error> {
     let failed = |problem: String| Error::Mount { path: mountpoint.to_owned(), problem };
     let absolute = std::path::absolute(mountpoint).map_err(|error| failed(error.to_string()))?;

@@ -94,7 +94,8 @@ pub enum Ending {
 }
 
 /// How the thread's process ends. To be asked while a FLUSH of that thread is unanswered, so that
-/// the thread still stands where it stood. Of thread 0, outside our pid namespace, nothing is known.
+/// the thread still stands where it stood. Of thread 0, outside our pid namespace, nothing is
+/// known.
 pub fn ending(thread: u32) -> Ending {
     if thread == 0 {
         return Ending::NotEnding;

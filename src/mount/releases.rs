@@ -1,8 +1,8 @@
 //! Commands that give something back, and so must get through: the caller is not told that they
 //! failed, they are proposed again until they are answered or the session ends.
 //!
-//! They are kept by what they give back (a lock owner's ranges, a ticket). Whoever wants to take the
-//! same thing again waits for them, so that a late release never frees a newer lock.
+//! They are kept by what they give back (a lock owner's ranges, a ticket). Whoever wants to take
+//! the same thing again waits for them, so that a late release never frees a newer lock.
 
 use crate::node::{Answer, Done, Failure};
 use crate::tree::{Command, Ino, LockOwner};

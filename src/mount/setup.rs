@@ -80,7 +80,8 @@ fn options(config: &MountConfig, as_root: bool) -> Config {
     let mut options = Config::default();
     options.mount_options = vec![
         MountOption::FSName("keepfs".into()),
-        // `MountOption::Subtype` reaches fusermount only; this way the type is `fuse.keepfs` for root too.
+        // `MountOption::Subtype` reaches fusermount only; this way the type is `fuse.keepfs` for
+        // root too.
         MountOption::CUSTOM("subtype=keepfs".into()),
         MountOption::DefaultPermissions,
         MountOption::NoAtime,
@@ -168,8 +169,8 @@ impl MountHandle {
         &self.mountpoint
     }
 
-    /// Answers what waits, unmounts, and stops serving. A mount somebody still works in is taken away
-    /// all the same: their descriptors fail with ENOTCONN. Never hangs.
+    /// Answers what waits, unmounts, and stops serving. A mount somebody still works in is taken
+    /// away all the same: their descriptors fail with ENOTCONN. Never hangs.
     pub fn unmount(mut self) {
         self.end();
     }

@@ -1,8 +1,9 @@
-//! Backup streams: reading and writing `/backup/node/NAME/backup`. Their bytes never enter the tree.
+//! Backup streams: reading and writing `/backup/node/NAME/backup`. Their bytes never enter the
+//! tree.
 //!
-//! A writer's `close` returns when the snapshot is stored and copied; [`closing`] decides which close
-//! is the one. Whatever may take long (finding a snapshot, looking at who else writes) has a thread of
-//! its own: streams are rare.
+//! A writer's `close` returns when the snapshot is stored and copied; [`closing`] decides which
+//! close is the one. Whatever may take long (finding a snapshot, looking at who else writes) has a
+//! thread of its own: streams are rare.
 
 mod closing;
 mod writer;
@@ -28,8 +29,8 @@ pub enum OpenStream {
 }
 
 impl Mount {
-    /// OPEN or CREATE of a znode of kind `Stream`: for reading or for writing, not both, and not for
-    /// appending to what is stored (EINVAL). EBUSY while another writer has it.
+    /// OPEN or CREATE of a znode of kind `Stream`: for reading or for writing, not both, and not
+    /// for appending to what is stored (EINVAL). EBUSY while another writer has it.
     pub fn open_stream(
         self: &Arc<Self>,
         caller: Caller,
@@ -161,8 +162,8 @@ impl Mount {
         if reply.is_create() {
             self.inodes.looked_up(attributes.ino);
         }
-        // Past the page cache: what it holds would be of another snapshot, and pages that wait for a
-        // slow store would hold up the notifier.
+        // Past the page cache: what it holds would be of another snapshot, and pages that wait for
+        // a slow store would hold up the notifier.
         reply.opened(&handle, FopenFlags::FOPEN_DIRECT_IO, &attributes, Duration::ZERO);
     }
 

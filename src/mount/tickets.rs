@@ -1,9 +1,10 @@
-//! Ticket files: creating a name in a `lock` directory, or opening one for writing, takes a place in
-//! the directory's queue and waits for the grant.
+//! Ticket files: creating a name in a `lock` directory, or opening one for writing, takes a place
+//! in the directory's queue and waits for the grant.
 //!
 //! A CREATE must not wait, for the kernel holds the directory's lock meanwhile. So whoever has to
-//! wait is queued and answered with ESTALE: the kernel looks the name up again, is shown the asker's
-//! own ticket (even while others go by that name before it), and sends OPEN of that, which may wait.
+//! wait is queued and answered with ESTALE: the kernel looks the name up again, is shown the
+//! asker's own ticket (even while others go by that name before it), and sends OPEN of that, which
+//! may wait.
 
 use super::handles::{Handle, HandleKind};
 use super::opened::OpenReply;
@@ -118,8 +119,8 @@ impl Mount {
         self.take_place(asked, OpenReply::Create(reply));
     }
 
-    /// OPEN for writing of an existing ticket: the asker's own is waited for, for another's the asker
-    /// queues under the same name.
+    /// OPEN for writing of an existing ticket: the asker's own is waited for, for another's the
+    /// asker queues under the same name.
     pub fn open_ticket(
         self: &Arc<Self>,
         caller: Caller,
@@ -144,7 +145,8 @@ impl Mount {
         self.waiters.end(Wait::Arrival(ino), End::Done);
     }
 
-    /// The ticket that `name` means to this caller alone, between its place in the queue and its OPEN.
+    /// The ticket that `name` means to this caller alone, between its place in the queue and its
+    /// OPEN.
     pub fn lookup_ticket(&self, caller: Caller, directory: Ino, name: &[u8]) -> Option<Ino> {
         let arrivals = self.tickets.arrivals.lock();
         let own = |arrival: &Arrival| {
@@ -153,8 +155,8 @@ impl Mount {
         arrivals.iter().find(|(_, arrival)| own(arrival)).map(|(&ticket, _)| ticket)
     }
 
-    /// What was written through a ticket's handle is committed: if the ticket's content is the id of a
-    /// process here, the ticket goes when that process does.
+    /// What was written through a ticket's handle is committed: if the ticket's content is the id
+    /// of a process here, the ticket goes when that process does.
     pub fn ticket_written(self: &Arc<Self>, ticket: Ino) {
         let (content, view) = {
             let tree = self.node.tree();
@@ -331,8 +333,8 @@ impl Mount {
         self.releases.release((ticket, 0), command, Box::new(|| ()));
     }
 
-    /// The ticket may have been taken, and nobody will open it. Once a later command has got through,
-    /// the proposal cannot take effect any more: then whatever it made is dropped.
+    /// The ticket may have been taken, and nobody will open it. Once a later command has got
+    /// through, the proposal cannot take effect any more: then whatever it made is dropped.
     fn drop_unknown(self: &Arc<Self>, asked: Asked, process: u32, before: Zxid) {
         let mount = Arc::clone(self);
         let session = self.node.session();

@@ -152,7 +152,8 @@ impl Shared {
         }
     }
 
-    /// Queues a message to a peer; [`Peers::flush`] sends it. An overfull queue counts as unreachable.
+    /// Queues a message to a peer; [`Peers::flush`] sends it. An overfull queue counts as
+    /// unreachable.
     pub fn queue(&self, to: ReplicaId, message: PeerMessage) {
         if !self.peers.queue(to, message) {
             let _ = self.inbox.send(Job::Input(Input::Unreachable { peer: to }));

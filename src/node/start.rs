@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Recovers the data directory and starts the threads. `faults` make the log's disk fail, for tests.
+/// Recovers the data directory and starts the threads. `faults` make the log's disk fail, for
+/// tests.
 pub fn start(
     config: NodeConfig,
     faults: Option<FaultInjector>,

@@ -96,8 +96,8 @@ fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> M
     }
 }
 
-/// Followers say nothing to each other while all is well, so for them only the leader's view counts;
-/// a standing connection that was used once is the best they know.
+/// Followers say nothing to each other while all is well, so for them only the leader's view
+/// counts; a standing connection that was used once is the best they know.
 fn is_reachable(shared: &Shared, member: &Member) -> bool {
     shared.peers.heard(member.id).is_some_and(|heard| heard < shared.config.election_timeout * 2)
 }

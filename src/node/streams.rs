@@ -19,8 +19,8 @@ pub trait StreamStore: Send + Sync {
 
 /// A stream being written. Steps are taken in order; dropping it is an abort.
 pub trait StreamSink: Send {
-    /// `offset` must be where the last write ended (ESPIPE otherwise). `done` runs when the bytes are
-    /// taken: a slow store is a slow writer, in bounded memory.
+    /// `offset` must be where the last write ended (ESPIPE otherwise). `done` runs when the bytes
+    /// are taken: a slow store is a slow writer, in bounded memory.
     fn write(&mut self, offset: u64, data: Vec<u8>, done: StreamDone<u32>);
     /// The end: `done` runs when the snapshot is stored, copied to the peers, and recorded.
     fn finish(self: Box<Self>, done: StreamDone<()>);

@@ -1,4 +1,5 @@
-//! Big things beside the Raft stream, each on a connection of its own: tree snapshots, backup files.
+//! Big things beside the Raft stream, each on a connection of its own: tree snapshots, backup
+//! files.
 //!
 //! ```text
 //! push    -> request   -> data ... -> data            <- receipt | error

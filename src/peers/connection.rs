@@ -128,8 +128,8 @@ impl Frames {
         decode(payload)
     }
 
-    /// Says no more, but lets the other side finish: closing with data unread would destroy the last
-    /// words on their way.
+    /// Says no more, but lets the other side finish: closing with data unread would destroy the
+    /// last words on their way.
     pub fn linger(&mut self, length: Duration) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         self.stream.set_read_timeout(Some(length))?;

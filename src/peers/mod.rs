@@ -136,7 +136,8 @@ impl Peers {
         Ok(())
     }
 
-    /// Queues a message for the next [`Peers::flush`]; false, and it is dropped, if the queue is full.
+    /// Queues a message for the next [`Peers::flush`]; false, and it is dropped, if the queue is
+    /// full.
     pub fn queue(&self, to: ReplicaId, message: PeerMessage) -> bool {
         let links = self.shared.links.lock();
         links.get(&to).is_some_and(|link| link.queue(message))

@@ -1,5 +1,5 @@
-//! The only chance here: values drawn from [`super::ReplicaConfig::seed`], so that one seed replays one
-//! history.
+//! The only chance here: values drawn from [`super::ReplicaConfig::seed`], so that one seed replays
+//! one history.
 
 /// A value that differs with each argument, evenly spread (splitmix64).
 pub(super) fn mix(seed: u64, number: u64) -> u64 {

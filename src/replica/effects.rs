@@ -69,8 +69,8 @@ pub enum SessionEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     Refused(Refusal),
-    /// No leader within `op_timeout`: nothing can change now. EROFS. A change that had been handed to
-    /// the leader before it was lost may still take effect.
+    /// No leader within `op_timeout`: nothing can change now. EROFS. A change that had been handed
+    /// to the leader before it was lost may still take effect.
     NoQuorum,
     /// It was handed to a leader and no answer came: it may or may not take effect. ETIMEDOUT.
     Unknown,

@@ -38,7 +38,8 @@ pub struct ReplicaConfig {
 /// How much of the log is kept, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct LogBounds {
-    /// Bytes of entries kept in memory for followers a little behind; more only while not yet applied.
+    /// Bytes of entries kept in memory for followers a little behind; more only while not yet
+    /// applied.
     pub window_bytes: usize,
     /// Entries kept in memory.
     pub window_entries: usize,
@@ -66,8 +67,8 @@ pub struct Recovered {
     /// The newest durable snapshot, already loaded into the tree (`index` 0: none).
     pub snapshot: SnapshotMark,
     /// The durable log is `first..=last`; it may begin before the snapshot. Empty: `last < first`.
-    /// It must agree with the snapshot: hold an entry of that index and term, or begin right after it,
-    /// or be empty. One that does not gives way, for a snapshot holds only what was committed.
+    /// It must agree with the snapshot: hold an entry of that index and term, or begin right after
+    /// it, or be empty. One that does not gives way, for a snapshot holds only what was committed.
     pub first: u64,
     pub last: u64,
     /// Its end, as far as the window in memory shall hold; older entries by [`LogReader`].
@@ -97,7 +98,8 @@ pub enum Input {
         from: ReplicaId,
         message: PeerMessage,
     },
-    /// A change asked for here; `id` is the caller's, and comes back in [`super::Effects::answers`].
+    /// A change asked for here; `id` is the caller's, and comes back in
+    /// [`super::Effects::answers`].
     Submit {
         id: u64,
         command: Command,

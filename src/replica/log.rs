@@ -291,8 +291,8 @@ impl Window {
     }
 }
 
-/// The entry before the first readable one. Its term must be known: it is the snapshot's, or that of
-/// the first entry on disk.
+/// The entry before the first readable one. Its term must be known: it is the snapshot's, or that
+/// of the first entry on disk.
 fn base_of(snapshot: &SnapshotMark, first: u64, last: u64) -> Result<u64, Error> {
     if last < first || first == snapshot.index + 1 {
         return Ok(snapshot.index);
@@ -355,7 +355,8 @@ impl Storage for Window {
         Ok(self.last)
     }
 
-    /// The newest one, if it can be restored by `to`: raft takes none that does not know its receiver.
+    /// The newest one, if it can be restored by `to`: raft takes none that does not know its
+    /// receiver.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         let SnapshotMark { index, conf, .. } = &self.snapshot;
         let known = conf.voters.contains(&to) || conf.learners.contains(&to);

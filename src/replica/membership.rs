@@ -1,8 +1,8 @@
 //! Requests to join and to leave, carried out by the leader one at a time.
 //!
 //! A host joins as a learner and gets a vote once its log has caught up. The list in the tree
-//! changes in the entry that changes raft's configuration. What is decided here is a function of the
-//! list as applied: a request is looked at again until the list satisfies it.
+//! changes in the entry that changes raft's configuration. What is decided here is a function of
+//! the list as applied: a request is looked at again until the list satisfies it.
 
 use super::MembersAnswer;
 use crate::limits::REPLICAS_MAX;

@@ -3,8 +3,8 @@
 use crate::tree::{Member, Proposal, ReplicaId, SessionId, Zxid};
 use bincode::{Decode, Encode};
 
-/// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep their
-/// order: it is their number on the wire.
+/// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep
+/// their order: it is their number on the wire.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum PeerMessage {
     /// A raft message, protobuf; any but `MsgSnapshot`.

@@ -1,6 +1,6 @@
-//! Pure: everything one replica decides. raft-rs around the tree, proposals and their answers, sessions'
-//! liveness, visibility, membership, digests. No thread, socket, file, clock or chance: time and ids
-//! come in as arguments, so that one seed replays one history.
+//! Pure: everything one replica decides. raft-rs around the tree, proposals and their answers,
+//! sessions' liveness, visibility, membership, digests. No thread, socket, file, clock or chance:
+//! time and ids come in as arguments, so that one seed replays one history.
 //!
 //! The driver (`node/driver.rs`, or `sim/`) does, for ever:
 //!
@@ -10,8 +10,9 @@
 //!     batch = replica.apply(&mut tree, effects.committed)
 //! ```
 //!
-//! What raft-rs is promised in return for its Ready, and where the promise is kept, is in `ready.rs`.
-//! Everything that waits for time is looked at in `tick.rs`; what entries do, in `apply.rs`.
+//! What raft-rs is promised in return for its Ready, and where the promise is kept, is in
+//! `ready.rs`. Everything that waits for time is looked at in `tick.rs`; what entries do, in
+//! `apply.rs`.
 
 mod apply;
 mod chance;
@@ -130,7 +131,8 @@ impl Replica {
         })
     }
 
-    /// Where the tree stands after the last [`Replica::apply`]: the mark of a snapshot taken of it now.
+    /// Where the tree stands after the last [`Replica::apply`]: the mark of a snapshot taken of it
+    /// now.
     pub fn applied(&self) -> SnapshotMark {
         let mut conf = self.raw.raft.prs().conf().to_conf_state();
         conf.voters.sort_unstable();

@@ -1,8 +1,8 @@
 //! This node's changes, from the asking to their entry in the log.
 //!
-//! A change waits in the queue until there are a session and a leader. Then it gets its sequence and
-//! is handed over, again whenever the leader changes and after a second or more, until its entry is applied
-//! here. The tree drops the repeats.
+//! A change waits in the queue until there are a session and a leader. Then it gets its sequence
+//! and is handed over, again whenever the leader changes and after a second or more, until its
+//! entry is applied here. The tree drops the repeats.
 
 use super::{Answer, Failure};
 use crate::limits::PROPOSALS_IN_FLIGHT_MAX;

@@ -1,8 +1,8 @@
 //! Sessions' liveness: this node's own session and its deadline, and the leader's table of all.
 //!
 //! The leader acknowledges a keep-alive only after a quorum has confirmed, later than it came, that
-//! it leads. So whoever leads next was elected after the keep-alive was sent, and gives the session a
-//! whole timeout from then on; its holder stops believing after two thirds of it.
+//! it leads. So whoever leads next was elected after the keep-alive was sent, and gives the session
+//! a whole timeout from then on; its holder stops believing after two thirds of it.
 
 use super::chance::mix;
 use super::proposals::RETRY_AFTER;

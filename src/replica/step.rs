@@ -136,7 +136,8 @@ impl Replica {
     }
 
     /// A replica that does not know that it was removed asks for votes for ever. A leader that has
-    /// applied everything before its term knows every member; only one of a later term could know more.
+    /// applied everything before its term knows every member; only one of a later term could know
+    /// more.
     fn tell_if_removed(&mut self, from: ReplicaId, message: &Message) -> bool {
         let raft = &self.raw.raft;
         let removed = message.get_msg_type() == MessageType::MsgRequestPreVote
@@ -171,8 +172,8 @@ impl Replica {
         self.raw.mut_store().evict(done);
     }
 
-    /// The log before `mark` may go, but for a tail, and for what a follower needs that is being sent
-    /// an older snapshot.
+    /// The log before `mark` may go, but for a tail, and for what a follower needs that is being
+    /// sent an older snapshot.
     fn snapshot_taken(&mut self, mark: SnapshotMark) {
         let receiving = self.raw.raft.prs().iter().filter_map(|(_, progress)| {
             let receives = progress.state == ProgressState::Snapshot && progress.recent_active;

@@ -2,7 +2,8 @@
 //!
 //! Each replica says up to which index its mount shows the tree. The reply to an own change is held
 //! until every attentive member has said its index. One that keeps a reply for longer than
-//! `visibility_timeout` stops being attentive, until it has caught up with what was applied here by then.
+//! `visibility_timeout` stops being attentive, until it has caught up with what was applied here by
+//! then.
 
 use super::{Answer, ReplicaConfig};
 use crate::tree::{Change, ReplicaId, Zxid};

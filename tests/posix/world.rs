@@ -123,7 +123,8 @@ impl World {
         options.mode(mode).custom_flags(flags & !libc::O_ACCMODE | libc::O_NONBLOCK);
         let file = options.open(self.root.join(path))?;
         if flags & libc::O_TRUNC != 0 && file.metadata()?.is_file() {
-            // Until the first write, a truncation is seen by who asked for it alone; `fsync` ends that.
+            // Until the first write, a truncation is seen by who asked for it alone; `fsync` ends
+            // that.
             file.sync_all()?;
         }
         Ok(file.metadata()?.is_file().then_some(file))

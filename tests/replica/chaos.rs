@@ -1,5 +1,5 @@
-//! Clusters under random faults, and replicas that are told nonsense. Each history comes from a seed,
-//! which a failure names.
+//! Clusters under random faults, and replicas that are told nonsense. Each history comes from a
+//! seed, which a failure names.
 
 use crate::world::World;
 use keepfs::replica::{Input, PeerMessage};

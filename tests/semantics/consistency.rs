@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// **C1** When a call that changes something returns, the change is seen through every mount that is
-/// in touch with the cluster: its data, names, absence of names, attributes and listings.
+/// **C1** When a call that changes something returns, the change is seen through every mount that
+/// is in touch with the cluster: its data, names, absence of names, attributes and listings.
 #[test]
 fn c1_a_change_is_seen_everywhere_when_its_call_returns() {
     let Some(hosts) = hosts("c1") else { return };
@@ -113,8 +113,8 @@ fn c2_the_kernel_answers_again() {
     });
 }
 
-/// **C3** `fsync` is a barrier: when it returns, everything that was committed anywhere before it was
-/// called is seen on this host.
+/// **C3** `fsync` is a barrier: when it returns, everything that was committed anywhere before it
+/// was called is seen on this host.
 #[test]
 fn c3_fsync_is_a_barrier() {
     let Some(hosts) = hosts("c3") else { return };

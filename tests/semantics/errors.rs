@@ -53,8 +53,8 @@ fn e2_unmounting_what_is_in_use() {
     assert!(!here.exists(), "the mount point is bare again");
 }
 
-/// **E3** Mounting makes the mount point if it is missing, clears the mount a killed daemon left, and
-/// refuses another mount's place with a sentence that says what is there.
+/// **E3** Mounting makes the mount point if it is missing, clears the mount a killed daemon left,
+/// and refuses another mount's place with a sentence that says what is there.
 #[test]
 fn e3_mounting() {
     if !support::can_mount() {

@@ -30,8 +30,8 @@ fn f1_a_write_is_committed_when_it_returns() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
 }
 
-/// **F2** `O_TRUNC` and the first write are one step. With `echo x > f` no reader, on any host, ever
-/// sees `f` empty.
+/// **F2** `O_TRUNC` and the first write are one step. With `echo x > f` no reader, on any host,
+/// ever sees `f` empty.
 #[test]
 fn f2_replacing_a_file_is_one_step() {
     let Some(hosts) = hosts("f2") else { return };
@@ -68,8 +68,8 @@ fn f2_replacing_a_file_is_one_step() {
     });
 }
 
-/// **F3** A file opened with `O_TRUNC` and closed without a write is empty on every host when `close`
-/// returns (`: > f`).
+/// **F3** A file opened with `O_TRUNC` and closed without a write is empty on every host when
+/// `close` returns (`: > f`).
 #[test]
 fn f3_truncating_alone_takes_effect_at_close() {
     let Some(hosts) = hosts("f3") else { return };
@@ -83,9 +83,9 @@ fn f3_truncating_alone_takes_effect_at_close() {
     }
 }
 
-/// **F4** Until then the file is empty to the process that opened it so, and unchanged for everyone else. Any
-/// other write or truncation that comes in between, from this host, counts as later than the
-/// truncation.
+/// **F4** Until then the file is empty to the process that opened it so, and unchanged for everyone
+/// else. Any other write or truncation that comes in between, from this host, counts as later than
+/// the truncation.
 #[test]
 fn f4_a_truncation_waits_for_the_first_write() {
     let Some(hosts) = hosts("f4") else { return };
@@ -141,8 +141,8 @@ fn f5_appends_of_all_hosts_are_kept() {
     }
 }
 
-/// **F6** One `write` of up to 1020 KiB is one step; longer ones are several. A reader of a file of at
-/// most 4096 bytes sees it whole, old or new.
+/// **F6** One `write` of up to 1020 KiB is one step; longer ones are several. A reader of a file of
+/// at most 4096 bytes sees it whole, old or new.
 #[test]
 fn f6_a_write_is_one_step() {
     let Some(hosts) = hosts("f6") else { return };
@@ -176,8 +176,8 @@ fn f6_a_write_is_one_step() {
     });
 }
 
-/// **F7** A file holds `max_file_size` bytes. A write that would pass it fails with EFBIG and changes
-/// nothing.
+/// **F7** A file holds `max_file_size` bytes. A write that would pass it fails with EFBIG and
+/// changes nothing.
 #[test]
 fn f7_a_file_has_a_largest_size() {
     let Some(hosts) = hosts("f7") else { return };

@@ -18,8 +18,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-/// **M1** Permissions are checked by the kernel, by mode, owner and group; the umask applies; sticky
-/// and set-group-id directories work as everywhere.
+/// **M1** Permissions are checked by the kernel, by mode, owner and group; the umask applies;
+/// sticky and set-group-id directories work as everywhere.
 #[test]
 fn m1_permissions() {
     let Some(hosts) = hosts("m1") else { return };
@@ -76,8 +76,8 @@ fn m2_set_id_bits() {
     assert_eq!(mode(&there), 0o777);
 }
 
-/// **M3** Times are equal on every host: they come from the cluster, or from `utimensat`, which keeps
-/// nanoseconds and takes moments before 1970. Reading does not change the access time.
+/// **M3** Times are equal on every host: they come from the cluster, or from `utimensat`, which
+/// keeps nanoseconds and takes moments before 1970. Reading does not change the access time.
 #[test]
 fn m3_times() {
     let Some(hosts) = hosts("m3") else { return };
@@ -108,8 +108,8 @@ fn m3_times() {
     assert!(modification > written.1 && change >= modification);
 }
 
-/// **M4** Extended attributes of the namespace `user` are stored: 255 bytes of name, 4 KiB of value,
-/// 16 KiB together. Other namespaces do not exist (EOPNOTSUPP).
+/// **M4** Extended attributes of the namespace `user` are stored: 255 bytes of name, 4 KiB of
+/// value, 16 KiB together. Other namespaces do not exist (EOPNOTSUPP).
 #[test]
 fn m4_extended_attributes() {
     let Some(hosts) = hosts("m4") else { return };

@@ -180,8 +180,8 @@ fn n7_names() {
     assert_eq!(errno(fs::metadata(hosts.a.join("n".repeat(256)))), libc::ENAMETOOLONG);
 }
 
-/// **N8** `.keepfs` in the root is not listed, and cannot be changed. Its files are answered on this
-/// host alone, and always.
+/// **N8** `.keepfs` in the root is not listed, and cannot be changed. Its files are answered on
+/// this host alone, and always.
 #[test]
 fn n8_the_control_directory() {
     let Some(hosts) = hosts("n8") else { return };

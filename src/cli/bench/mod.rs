@@ -1,6 +1,6 @@
-//! `keepfs bench`: how fast a mounted directory is, beside what bounds it on the same machine in the
-//! same minutes: tmpfs, a raw log file on the data directory's disk, and a FUSE filesystem that does
-//! nothing but answer.
+//! `keepfs bench`: how fast a mounted directory is, beside what bounds it on the same machine in
+//! the same minutes: tmpfs, a raw log file on the data directory's disk, and a FUSE filesystem that
+//! does nothing but answer.
 //!
 //! The subjects take turns in short rounds, so that a noisy neighbour disturbs all alike. On small
 //! shared machines the CPU microseconds per operation of each daemon are the figure to trust.

@@ -1,5 +1,5 @@
-//! A FUSE filesystem that does nothing but answer: one flat directory of names, data that is counted
-//! and dropped. What an operation costs here, no FUSE filesystem gets below.
+//! A FUSE filesystem that does nothing but answer: one flat directory of names, data that is
+//! counted and dropped. What an operation costs here, no FUSE filesystem gets below.
 
 use crate::cli::signals;
 use crate::error::Error;

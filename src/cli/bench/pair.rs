@@ -61,8 +61,8 @@ fn flock(file: &File, how: i32) -> io::Result<()> {
     }
 }
 
-/// Nanoseconds from the call that releases to the return of the call that waited. Two sides take the
-/// lock in turns: while one holds it for [`QUEUED_AFTER`], the other queues.
+/// Nanoseconds from the call that releases to the return of the call that waited. Two sides take
+/// the lock in turns: while one holds it for [`QUEUED_AFTER`], the other queues.
 fn hand_offs(one: &Path, two: &Path, count: u32) -> io::Result<Vec<u64>> {
     let files = [File::open(one)?, File::open(two)?];
     let released: Mutex<Option<(usize, Instant)>> = Mutex::new(None);

@@ -1,5 +1,5 @@
-//! Where a playground keeps what: mounts in DIR/{a,b,...}; data, `keepfs.log`, `pid` and `port` of each
-//! replica in DIR/.replicas/{a,b,...}.
+//! Where a playground keeps what: mounts in DIR/{a,b,...}; data, `keepfs.log`, `pid` and `port` of
+//! each replica in DIR/.replicas/{a,b,...}.
 
 use super::Args;
 use crate::cli::{address, mounts};

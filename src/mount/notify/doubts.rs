@@ -1,12 +1,13 @@
-//! Operations of this host that the kernel was told had failed and that may take effect all the same.
+//! Operations of this host that the kernel was told had failed and that may take effect all the
+//! same.
 
 use crate::node::Failure;
 use crate::tree::Zxid;
 use parking_lot::Mutex;
 
 /// While there is a doubt, changes of this session are carried to the kernel like anybody's: it may
-/// believe they never happened. A doubt ends when a later operation of the session has taken effect,
-/// for the tree refuses what its session gave up before.
+/// believe they never happened. A doubt ends when a later operation of the session has taken
+/// effect, for the tree refuses what its session gave up before.
 #[derive(Default)]
 pub struct Doubts {
     state: Mutex<State>,

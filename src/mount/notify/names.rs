@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Who holds a directory's lock without an operation of ours to show for it (a lookup, a listing) lets
-/// go of it at once, for requests of that kind are answered at once.
+/// Who holds a directory's lock without an operation of ours to show for it (a lookup, a listing)
+/// lets go of it at once, for requests of that kind are answered at once.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A batch's names.
@@ -58,7 +58,8 @@ impl NameForgetter {
         self.behind == 0
     }
 
-    /// Waits until it is through, or until `give_up` fires, or for [`PATIENCE`]. True: it is through.
+    /// Waits until it is through, or until `give_up` fires, or for [`PATIENCE`]. True: it is
+    /// through.
     pub fn wait(&mut self, give_up: &Receiver<()>) -> bool {
         while self.behind > 0 {
             crossbeam_channel::select! {

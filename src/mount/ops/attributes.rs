@@ -72,8 +72,8 @@ impl Mount {
         if size.is_some() && handle.is_some_and(|handle| handle.is_lost(self.node.session())) {
             return reply.error(Errno::EIO);
         }
-        // Only truncation asks whether the caller is privileged: `chown` takes set-id bits off files
-        // for everyone.
+        // Only truncation asks whether the caller is privileged: `chown` takes set-id bits off
+        // files for everyone.
         let changes_owner = asked.uid.is_some() || asked.gid.is_some();
         let clear_set_id = (changes_owner && current.kind != Kind::Directory)
             || (size.is_some() && caller.uid != 0);

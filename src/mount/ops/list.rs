@@ -14,7 +14,8 @@ const DOT_DOT: u64 = 2;
 
 impl Mount {
     /// ENOSYS, once: the kernel then opens directories by itself and caches every listing, which is
-    /// what `FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE` would ask for at the price of a round trip each time.
+    /// what `FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE` would ask for at the price of a round trip each
+    /// time.
     pub fn opendir(&self, reply: ReplyOpen) {
         reply.error(Errno::ENOSYS);
     }

@@ -30,7 +30,8 @@ impl Mount {
                 }
                 None => reply.error(Errno::ESTALE),
             },
-            // Inode number zero, unlike ENOENT, lets the kernel remember that there is no such name.
+            // Inode number zero, unlike ENOENT, lets the kernel remember that there is no such
+            // name.
             Err(Refusal::NotFound) => {
                 drop(tree);
                 reply.entry_with_ttls(&TTL_NONE, &ttl, &attr::absent(), GENERATION);

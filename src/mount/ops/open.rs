@@ -56,7 +56,8 @@ impl Mount {
         let Some(text) = self.control_text(ino) else { return reply.error(Errno::EISDIR) };
         let handle = Handle::new(ino, flags, self.node.session(), HandleKind::Control(text));
         match self.handles.open(handle) {
-            // Direct I/O, for the kernel would believe the size it was told before the text was made.
+            // Direct I/O, for the kernel would believe the size it was told before the text was
+            // made.
             Some(handle) => reply.opened(
                 fuser::FileHandle(handle.fh),
                 FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
@@ -65,11 +66,11 @@ impl Mount {
         }
     }
 
-    /// Readers use the kernel's cache, which the notifier keeps right, and need no FLUSH. Writers do
-    /// direct I/O: a cached write keeps its page locked until it is answered, and the notifier, which
-    /// has to invalidate what another host wrote there, would wait for it, while that host's mount
-    /// may be waiting for this one. And what `O_APPEND` puts at the tree's end would stand in the
-    /// cache at the end the kernel knew.
+    /// Readers use the kernel's cache, which the notifier keeps right, and need no FLUSH. Writers
+    /// do direct I/O: a cached write keeps its page locked until it is answered, and the notifier,
+    /// which has to invalidate what another host wrote there, would wait for it, while that host's
+    /// mount may be waiting for this one. And what `O_APPEND` puts at the tree's end would stand in
+    /// the cache at the end the kernel knew.
     pub(in crate::mount) fn fopen_flags(&self, flags: i32) -> FopenFlags {
         let keep = FopenFlags::FOPEN_KEEP_CACHE;
         match flags & libc::O_ACCMODE {

@@ -1,5 +1,5 @@
-//! `fsync`: a barrier. Writes are durable on a majority before they are answered, so what is left to
-//! do is the other direction: everything committed anywhere before now is applied here, and this
+//! `fsync`: a barrier. Writes are durable on a majority before they are answered, so what is left
+//! to do is the other direction: everything committed anywhere before now is applied here, and this
 //! host's kernel has been told. A truncation that waits for its first write waits no longer.
 
 use crate::mount::{Mount, errno};

@@ -1,18 +1,18 @@
 //! `O_TRUNC` waits for the first write, so that `echo x > f` replaces the file in one entry and no
 //! reader, here or elsewhere, ever sees it empty.
 //!
-//! The kernel sends OPEN, and then SETATTR with size 0 and no handle, which is `open`'s if that thread
-//! has asked nothing through its new handle yet. It is answered with the size the file has, and the
-//! kernel believes it. (`FUSE_ATOMIC_O_TRUNC` would save the round trip, but the kernel then takes the
-//! size to be zero by itself, and readers on this host find the file empty.)
+//! The kernel sends OPEN, and then SETATTR with size 0 and no handle, which is `open`'s if that
+//! thread has asked nothing through its new handle yet. It is answered with the size the file has,
+//! and the kernel believes it. (`FUSE_ATOMIC_O_TRUNC` would save the round trip, but the kernel
+//! then takes the size to be zero by itself, and readers on this host find the file empty.)
 //!
-//! The truncation belongs to the inode, not to the handle: whichever write, truncation or allocation
-//! comes next through this mount carries it out, as it came after the `open`. When none comes, the
-//! last `close` does. `close` means FLUSH here, for only FLUSH is waited for; but a shell that
-//! redirects closes a copy of the descriptor before it writes (`dup2(3, 1); close(3)`), so a FLUSH
-//! carries the truncation out only if the closing process has no other descriptor on the file. A
-//! process that ends without having written leaves it to RELEASE, which nobody waits for: there is
-//! nobody left to be told of an error, and other processes may still hold the descriptor.
+//! The truncation belongs to the inode, not to the handle: whichever write, truncation or
+//! allocation comes next through this mount carries it out, as it came after the `open`. When none
+//! comes, the last `close` does. `close` means FLUSH here, for only FLUSH is waited for; but a
+//! shell that redirects closes a copy of the descriptor before it writes (`dup2(3, 1); close(3)`),
+//! so a FLUSH carries the truncation out only if the closing process has no other descriptor on the
+//! file. A process that ends without having written leaves it to RELEASE, which nobody waits for:
+//! there is nobody left to be told of an error, and other processes may still hold the descriptor.
 
 use crate::mount::handles::{Handle, Truncation};
 use crate::mount::kernel::Pages;
@@ -53,9 +53,9 @@ impl Mount {
     /// with `O_TRUNC`.
     ///
     /// `fstat` comes without a handle. To keep its answer from becoming the size for everybody, the
-    /// attributes are invalidated first: the kernel then passes the answer on, but does not keep it.
-    /// That takes no lock that a request could hold. With a handle it is `lseek` to the end that
-    /// asks, which reads the size that is kept.
+    /// attributes are invalidated first: the kernel then passes the answer on, but does not keep
+    /// it. That takes no lock that a request could hold. With a handle it is `lseek` to the end
+    /// that asks, which reads the size that is kept.
     pub(super) fn is_truncator(&self, caller: Caller, ino: Ino, fh: Option<u64>) -> bool {
         if let Some(fh) = fh {
             return self.handles.get(fh).is_some_and(|handle| handle.truncates());

@@ -1,5 +1,5 @@
-//! WRITE and FALLOCATE. A write is committed before it is answered: its error is the caller's, while
-//! one at `close` would never reach a shell.
+//! WRITE and FALLOCATE. A write is committed before it is answered: its error is the caller's,
+//! while one at `close` would never reach a shell.
 
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::{Caller, Mount, errno};
@@ -43,7 +43,8 @@ impl Mount {
         writing: Writing<'_>,
         reply: ReplyWrite,
     ) {
-        // From the page cache (a shared mapping): the kernel knows the place, and guessed the handle.
+        // From the page cache (a shared mapping): the kernel knows the place, and guessed the
+        // handle.
         let from_cache = writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         if handle.is_lost(self.node.session()) && !from_cache {
             return reply.error(Errno::EIO);

@@ -1,4 +1,5 @@
-//! Extended attributes: `user.*` is stored, `user.keepfs.*` is made up here, and nothing else exists.
+//! Extended attributes: `user.*` is stored, `user.keepfs.*` is made up here, and nothing else
+//! exists.
 
 use crate::mount::{Mount, control, errno};
 use crate::tree::{Attributes, Command, Ino, Kind, Role, Tree, XattrHow};

@@ -1,7 +1,8 @@
 //! What a closed descriptor means for a backup stream.
 //!
-//! A pipe only knows that it was closed. Here the closing process stands still until it is answered,
-//! so it can be looked at: whether it is ending, and how, and whether anybody else can still write.
+//! A pipe only knows that it was closed. Here the closing process stands still until it is
+//! answered, so it can be looked at: whether it is ending, and how, and whether anybody else can
+//! still write.
 
 use super::writer::Writer;
 use crate::mount::processes::{self, Ending};
