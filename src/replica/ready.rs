@@ -6,8 +6,8 @@
 //! 1. messages go at once, persisted messages after everything up to this Ready is durable:
 //!    `persistence::divide`, and the `after` of a persist job;
 //! 2. a snapshot replaces the log, then entries are appended, before anyone reads them:
-//! `show_to_raft`; 3. the hard state, the entries and the snapshot become durable in the order of
-//! the Readies:
+//!    `show_to_raft`;
+//! 3. the hard state, the entries and the snapshot become durable in the order of the Readies:
 //!    `give_to_disk`; the commit index alone need not, and goes with the next job or heartbeat;
 //! 4. committed entries are applied, and raft told: [`Replica::apply`];
 //! 5. `advance_append_async` ends the Ready, `on_persist_ready` follows when it is durable.

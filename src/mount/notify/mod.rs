@@ -5,10 +5,10 @@
 //!    (`Mount::replying`).
 //! 2. [`plan`] works out, each once, the inodes and names the kernel holds and must forget.
 //! 3. Inodes are forgotten here; names by a second thread ([`names`]), for that takes the
-//! directory's
-//!    lock, which an operation of this host may hold for as long as its answer takes. If one does,
-//!    the kernel is told to forget all names, which takes no lock (Linux 6.16; before that, the
-//!    name is forgotten as soon as the operation is answered, and may be seen until then).
+//!    directory's lock, which an operation of this host may hold for as long as its answer takes.
+//!    If one does, the kernel is told to forget all names, which takes no lock (Linux 6.16; before
+//!    that, the name is forgotten as soon as the operation is answered, and may be seen until
+//!    then).
 //! 4. Orphans nobody has open are let go of, waiters are granted, barriers run, the node is told.
 
 mod doubts;
