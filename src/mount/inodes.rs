@@ -57,11 +57,8 @@ impl Inodes {
         self.with(ino, |known| known.pages = true);
     }
 
-    /// Whether the kernel may hold pages of it; it holds none once the caller has invalidated them.
-    pub fn takes_pages_back(&self, ino: Ino) -> bool {
-        self.with(ino, |known| std::mem::take(&mut known.pages)).unwrap_or(false)
-    }
-
+    /// Whether it was given any since it was looked up. Invalidating them does not end that: a reader
+    /// may bring in others before the invalidation is through.
     pub fn may_hold_pages(&self, ino: Ino) -> bool {
         self.with(ino, |known| known.pages).unwrap_or(false)
     }
@@ -125,13 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_taken_back_once() {
+    fn the_kernel_holds_pages_only_of_inodes_it_holds() {
         let inodes = Inodes::default();
         inodes.gives_pages(Ino(20));
-        assert!(!inodes.takes_pages_back(Ino(20)), "the kernel does not hold it");
+        assert!(!inodes.may_hold_pages(Ino(20)));
         inodes.looked_up(Ino(20));
+        assert!(!inodes.may_hold_pages(Ino(20)));
         inodes.gives_pages(Ino(20));
-        assert!(inodes.takes_pages_back(Ino(20)));
-        assert!(!inodes.takes_pages_back(Ino(20)));
+        assert!(inodes.may_hold_pages(Ino(20)));
+        inodes.forget(Ino(20), 1);
+        assert!(!inodes.may_hold_pages(Ino(20)));
     }
 }

@@ -12,6 +12,7 @@
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
 
 mod adapter;
+mod adopt;
 mod attr;
 pub mod control;
 mod directories;

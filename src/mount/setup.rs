@@ -3,7 +3,7 @@
 use super::adapter::Adapter;
 use super::kernel::Kernel;
 use super::notify::Notifier;
-use super::{Mount, MountConfig, interrupts, mounts};
+use super::{Mount, MountConfig, adopt, interrupts, mounts};
 use crate::error::Error;
 use crate::node::Node;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -44,6 +44,10 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
     let mount = Arc::new(Mount::new(node, config.streams.clone()).map_err(failed)?);
     // The kernel remembers nothing yet, so it has been told everything.
     mount.visible.reach(mount.node.tree().zxid());
+    if !as_root {
+        let (uid, gid) = user();
+        adopt::start(mount.node.clone(), uid, gid).map_err(failed)?;
+    }
     let options = options(&config, as_root);
     let mut session = Session::new(Adapter(Arc::clone(&mount)), &mountpoint, &options)
         .map_err(|source| explain(&mountpoint, &source))?;
@@ -154,8 +158,13 @@ fn explain(mountpoint: &Path, source: &io::Error) -> Error {
 }
 
 fn is_root() -> bool {
-    // SAFETY: geteuid has no arguments and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    user().0 == 0
+}
+
+/// This process's user and group.
+fn user() -> (u32, u32) {
+    // SAFETY: neither has an argument, and neither can fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
 impl MountHandle {

@@ -318,13 +318,15 @@ impl Mount {
         if self.node.session() != Some(view.session) {
             return reply.error(Errno::EIO);
         }
-        let handle = Handle::new(ticket, flags, Some(view.session), HandleKind::Ticket);
+        let fopen = self.fopen_flags(flags);
+        let mut handle = Handle::new(ticket, flags, Some(view.session), HandleKind::Ticket);
+        handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
         handle.hold(view.session);
         if reply.is_create() {
             self.inodes.looked_up(ticket);
         }
-        reply.opened(&handle, FopenFlags::empty(), &attributes, Duration::ZERO);
+        reply.opened(&handle, fopen, &attributes, Duration::ZERO);
     }
 
     /// Gives up a ticket of this mount's, waiting or holding.

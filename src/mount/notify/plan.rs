@@ -93,7 +93,7 @@ impl Plan {
     /// The data of a file, or the listing of a directory.
     fn data(&mut self, ino: Ino, knowledge: &Knowledge<'_>) {
         self.attributes(ino, knowledge);
-        if knowledge.inodes.takes_pages_back(ino) {
+        if knowledge.inodes.may_hold_pages(ino) {
             self.inodes.insert(ino, Pages::Forget);
         }
     }
@@ -118,5 +118,87 @@ impl Plan {
         {
             self.all_names = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: Ino = Ino::ROOT;
+    const FILE: Ino = Ino(20);
+
+    /// The kernel holds `FILE`, and pages of it and of the root's listing.
+    fn inodes() -> Inodes {
+        let inodes = Inodes::default();
+        inodes.looked_up(FILE);
+        inodes.gives_pages(FILE);
+        inodes.gives_pages(PARENT);
+        inodes
+    }
+
+    fn plan(inodes: &Inodes, own: bool, change: Change) -> Plan {
+        let tree = Tree::new();
+        let knowledge = Knowledge { tree: &tree, inodes };
+        let mut plan = Plan::default();
+        if own {
+            plan.add_own(&change, &knowledge);
+        } else {
+            plan.add_foreign(&change, &knowledge);
+        }
+        plan
+    }
+
+    fn added(parent: Ino) -> Change {
+        Change::Added { parent, name: b"f"[..].into(), ino: FILE }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_hold_is_left_alone() {
+        let nothing = Inodes::default();
+        let data = Change::Data { ino: FILE, offset: 0, length: 1 };
+        assert_eq!(plan(&nothing, false, data), Plan::default());
+        assert_eq!(plan(&nothing, false, Change::Attributes { ino: FILE }), Plan::default());
+        assert_eq!(plan(&nothing, false, added(Ino(30))), Plan::default());
+    }
+
+    #[test]
+    fn a_foreign_change_of_data_takes_pages_back_if_there_may_be_any() {
+        let data = Change::Data { ino: FILE, offset: 0, length: 1 };
+        let read = plan(&inodes(), false, data.clone());
+        assert_eq!(read.inodes, BTreeMap::from([(FILE, Pages::Forget)]));
+        let unread = Inodes::default();
+        unread.looked_up(FILE);
+        let unread = plan(&unread, false, data);
+        assert_eq!(unread.inodes, BTreeMap::from([(FILE, Pages::Keep)]));
+    }
+
+    #[test]
+    fn a_foreign_name_is_forgotten_with_the_listing_it_is_new_in() {
+        let plan = plan(&inodes(), false, added(PARENT));
+        assert_eq!(plan.names, BTreeSet::from([(PARENT, b"f"[..].into())]));
+        let wanted = BTreeMap::from([(PARENT, Pages::Forget), (FILE, Pages::Keep)]);
+        assert_eq!(plan.inodes, wanted);
+    }
+
+    #[test]
+    fn the_kernel_knows_what_it_asked_for_but_not_who_read_meanwhile() {
+        assert_eq!(plan(&inodes(), true, added(PARENT)), Plan::default());
+        assert_eq!(plan(&inodes(), true, Change::Attributes { ino: FILE }), Plan::default());
+        let data = Change::Data { ino: FILE, offset: 0, length: 1 };
+        let read_meanwhile = plan(&inodes(), true, data.clone());
+        assert_eq!(read_meanwhile.inodes, BTreeMap::from([(FILE, Pages::Forget)]));
+        let unread = Inodes::default();
+        unread.looked_up(FILE);
+        assert_eq!(plan(&unread, true, data), Plan::default());
+    }
+
+    #[test]
+    fn tickets_of_this_host_are_news_to_its_kernel_but_no_names_to_forget() {
+        let inodes = inodes();
+        inodes.looked_up(Ino::BACKUP_LOCK);
+        let plan = plan(&inodes, true, added(Ino::BACKUP_LOCK));
+        assert_eq!(plan.names, BTreeSet::new());
+        assert!(plan.inodes.contains_key(&Ino::BACKUP_LOCK));
     }
 }

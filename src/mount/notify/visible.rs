@@ -60,7 +60,9 @@ mod tests {
         let ran = Arc::new(AtomicUsize::new(0));
         let count = |ran: &Arc<AtomicUsize>| {
             let ran = Arc::clone(ran);
-            Box::new(move || drop(ran.fetch_add(1, Ordering::Relaxed)))
+            Box::new(move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+            })
         };
         visible.reach(5);
         visible.after(5, count(&ran));

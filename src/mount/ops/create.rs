@@ -5,7 +5,7 @@ use crate::mount::opened::OpenReply;
 use crate::mount::{Caller, Mount, control, errno};
 use crate::node::Failure;
 use crate::tree::{Command, Create, Ino, Kind, Name, NewNode, Refusal, Reply, Role};
-use fuser::{Errno, ReplyCreate, ReplyEntry};
+use fuser::{Errno, FopenFlags, ReplyCreate, ReplyEntry};
 use std::sync::Arc;
 
 impl Mount {
@@ -171,12 +171,13 @@ impl Mount {
         if attributes.kind == Kind::Stream {
             return self.open_stream(caller, attributes, flags, OpenReply::Create(reply));
         }
+        let fopen = self.fopen_flags(flags);
         let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
         handle.created = created.name;
         handle.opener = caller.pid;
+        handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
         self.inodes.looked_up(ino);
-        let fopen = self.fopen_flags(flags);
         OpenReply::Create(reply).opened(&handle, fopen, &attributes, ttl);
     }
 }

@@ -16,8 +16,10 @@ impl Mount {
                 if self.sees_truncation(ino, fh) {
                     return reply.data(&[]);
                 }
-                // Before the tree is read: a change after that finds the mark.
-                self.inodes.gives_pages(ino);
+                if !handle.direct {
+                    // Before the tree is read: a change after that finds the mark.
+                    self.inodes.gives_pages(ino);
+                }
                 let data = self.node.tree().read(ino, offset, size as usize);
                 match data {
                     Ok(data) => reply.data(&data),

@@ -67,8 +67,8 @@ impl Mount {
                 if is_ticket {
                     mount.ticket_written(ino);
                 }
-                if from_cache {
-                    // The kernel holds these pages; the notifier may be waiting for them.
+                if from_cache || !handle.direct {
+                    // The kernel keeps these pages locked, and the notifier may be waiting for them.
                     return reply.written(length);
                 }
                 mount.when_pages_are_right(ino, move || reply.written(length));
