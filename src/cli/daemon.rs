@@ -97,10 +97,13 @@ fn give_large_memory_back() {
     }
 }
 
-/// `log`'s setting (KEEPFS_LOG) says what is logged; standard error is where.
+/// `log`'s setting (KEEPFS_LOG) says what is logged; standard error is where. That the kernel no
+/// longer waits for a reply is an error to the FUSE library, and to us what happens when a wait is
+/// interrupted.
 fn start_logging(config: &Config) {
     env_logger::Builder::new()
         .parse_filters(&config.log)
+        .filter_module("fuser::reply", log::LevelFilter::Off)
         .format_timestamp_millis()
         .format_target(false)
         .init();

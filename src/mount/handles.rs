@@ -136,6 +136,11 @@ impl Handles {
         Some(handle)
     }
 
+    /// Whether there is such a handle.
+    pub fn any(&self, which: impl Fn(&Handle) -> bool) -> bool {
+        self.table.lock().handles.values().any(|handle| which(handle))
+    }
+
     /// Removes a handle. What it returns is an orphan that lost its last one: this session lets go
     /// of it now.
     pub fn close(&self, fh: u64) -> Option<Ino> {

@@ -153,25 +153,32 @@ impl Mount {
         wait: bool,
         reply: ReplyEmpty,
     ) {
-        let Some(session) = self.node.session() else { return reply.error(Errno::EIO) };
         let process = processes::process_of(caller.pid).unwrap_or(0);
         let who = TicketInfo { pid: process, command: processes::command_line(process) };
         let Range { ino, owner, start, end, .. } = range;
         let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
-        self.submit(command, move |mount, answer| match answer {
-            Ok(Reply::Granted { token, .. }) => {
-                let granted = Arc::clone(mount);
-                let grant = move || granted.answer_granted(range, session, reply);
-                mount.visible.after(token, Box::new(grant));
-            }
-            Ok(Reply::Queued { waiter, .. }) => {
-                mount.wait_for_range(caller, range, session, waiter, reply);
-            }
-            Ok(_) => reply.error(Errno::EIO),
-            Err(failure) => {
-                reply.error(errno::of_failure(failure));
-                if failure == Failure::Unknown {
-                    mount.give_back_unknown(range, session);
+        self.submit(command, move |mount, answer| {
+            // A host that has just come back waits for its new session: this is the one it ran in.
+            let session = match (mount.node.session(), &answer) {
+                (Some(session), _) => session,
+                (None, Err(failure)) => return reply.error(errno::of_failure(*failure)),
+                (None, Ok(_)) => return reply.error(Errno::EIO),
+            };
+            match answer {
+                Ok(Reply::Granted { token, .. }) => {
+                    let granted = Arc::clone(mount);
+                    let grant = move || granted.answer_granted(range, session, reply);
+                    mount.visible.after(token, Box::new(grant));
+                }
+                Ok(Reply::Queued { waiter, .. }) => {
+                    mount.wait_for_range(caller, range, session, waiter, reply);
+                }
+                Ok(_) => reply.error(Errno::EIO),
+                Err(failure) => {
+                    reply.error(errno::of_failure(failure));
+                    if failure == Failure::Unknown {
+                        mount.give_back_unknown(range, session);
+                    }
                 }
             }
         });

@@ -58,9 +58,11 @@ pub fn is_alive(id: u32) -> bool {
     Status::read(id).is_some_and(|status| status.is_alive())
 }
 
-/// The process that started this one.
-pub fn parent_of(process: u32) -> Option<u32> {
-    Status::read(process)?.number("PPid:").filter(|&parent| parent != 0)
+/// The process itself, the one that started it, the one that started that, and so on.
+pub fn with_ancestors(process: u32) -> impl Iterator<Item = u32> {
+    let parent =
+        |&process: &u32| Status::read(process)?.number("PPid:").filter(|&parent| parent != 0);
+    std::iter::successors(Some(process), parent)
 }
 
 /// Why a blocked thread should be let go.
@@ -229,6 +231,7 @@ mod tests {
         assert_eq!(ending(me), Ending::NotEnding);
         assert!(!command_line(me).is_empty());
         assert!(all_processes().any(|process| process == me));
+        assert_eq!(with_ancestors(me).nth(1), Some(std::os::unix::process::parent_id()));
     }
 
     #[test]

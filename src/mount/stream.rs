@@ -21,6 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use writer::Writer;
 
+/// How long a new writer waits for the store to put away a stream that was given up.
+const PUT_AWAY: Duration = Duration::from_secs(5);
+
 /// What an open stream handle keeps.
 pub enum OpenStream {
     /// The newest snapshot when it was opened; `None`: there was none, and so no bytes.
@@ -48,10 +51,50 @@ impl Mount {
             return reply.error(Errno::ESTALE);
         };
         let mount = Arc::clone(self);
-        aside("keepfs-open", move || match open(&*store, name, writes) {
-            Ok(stream) => mount.answer_opened(stream, attributes, flags, reply),
-            Err(error) => reply.error(errno_of(&error)),
+        aside("keepfs-open", move || {
+            let opened = match writes {
+                true => mount.begin_stream(&*store, attributes.ino, name),
+                false => open(&*store, &name),
+            };
+            match opened {
+                Ok(stream) => mount.answer_opened(stream, attributes, flags, reply),
+                Err(error) => reply.error(errno_of(&error)),
+            }
         });
+    }
+
+    /// A new stream. While the store still puts away one that was given up, waits for that; what
+    /// another writer has is EBUSY at once.
+    fn begin_stream(
+        &self,
+        store: &dyn StreamStore,
+        ino: Ino,
+        name: String,
+    ) -> io::Result<OpenStream> {
+        let deadline = Instant::now() + PUT_AWAY;
+        loop {
+            match store.begin(&name) {
+                Ok(sink) => return Ok(OpenStream::Writing(Writer::new(name, sink))),
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EBUSY)
+                        && Instant::now() < deadline
+                        && !self.is_being_written(ino) =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn is_being_written(&self, ino: Ino) -> bool {
+        let writes = |handle: &Handle| match &handle.kind {
+            HandleKind::Stream(OpenStream::Writing(writer)) => {
+                handle.ino == ino && writer.outcome().is_none()
+            }
+            _ => false,
+        };
+        self.handles.any(writes)
     }
 
     pub fn read_stream(&self, stream: &OpenStream, offset: u64, size: u32, reply: ReplyData) {
@@ -82,8 +125,12 @@ impl Mount {
             Ok(length) => reply.written(length),
             Err(error) => reply.error(errno_of(&error)),
         };
-        let process = processes::process_of(caller.pid);
-        writer.write(offset, data.to_vec(), process, Box::new(written));
+        if let Some(process) = processes::process_of(caller.pid)
+            && !writer.involves(process)
+        {
+            writer.involve(processes::with_ancestors(process));
+        }
+        writer.write(offset, data.to_vec(), Box::new(written));
     }
 
     /// `ftruncate` of an open stream: can only make a hole at the end of it.
@@ -112,10 +159,6 @@ impl Mount {
         reply: ReplyEmpty,
     ) {
         let OpenStream::Writing(writer) = stream else { return reply.ok() };
-        // A shell closes a copy of the descriptor before anything is written.
-        if writer.is_empty() {
-            return reply.ok();
-        }
         let (mount, writer, fh, ino) = (Arc::clone(self), writer.clone(), handle.fh, handle.ino);
         aside("keepfs-close", move || match closing::judge(&writer, ino, caller.pid) {
             Verdict::HeldByOthers => reply.ok(),
@@ -175,12 +218,8 @@ impl Mount {
     }
 }
 
-fn open(store: &dyn StreamStore, name: String, writes: bool) -> io::Result<OpenStream> {
-    if writes {
-        let sink = store.begin(&name)?;
-        return Ok(OpenStream::Writing(Writer::new(name, sink)));
-    }
-    match store.open(&name) {
+fn open(store: &dyn StreamStore, name: &str) -> io::Result<OpenStream> {
+    match store.open(name) {
         Ok(source) => Ok(OpenStream::Reading(Some(Arc::from(source)))),
         Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Ok(OpenStream::Reading(None)),
         Err(error) => Err(error),

@@ -105,7 +105,6 @@ impl Tickets {
 
 impl Mount {
     /// CREATE in a directory whose role is `lock`. `mode`: permission bits, the umask taken off.
-    #[expect(clippy::too_many_arguments, reason = "what the kernel asks with")]
     pub fn create_ticket(
         self: &Arc<Self>,
         caller: Caller,

@@ -241,23 +241,23 @@ mod tests {
             end: i64::MAX as u64,
             mode: LockMode::Exclusive,
             pid: 4711,
-            command: (*b"bash -c work").into(),
+            command: (*b"sh -c w").into(),
             since: 1_000_000_000,
             waiter: 40 + sequence,
             token,
             position: sequence as usize - 1,
             sequence,
         };
-        Lock { view, path: b"/lock/deploy".into(), host: (*b"web1").into() }
+        Lock { view, path: b"/lock/x".into(), host: (*b"web1").into() }
     }
 
     #[test]
     fn locks_are_a_table_in_queue_order() {
         let queue = [waiting(b"one", 1, Some(41)), waiting(b"t wo\n", 2, None)];
         let expected = "\
-PATH                      POSITION  MODE       BYTES  HOST  PID   AGE    TOKEN  SEQUENCE  COMMAND
-/lock/deploy/one          holder    exclusive  all    web1  4711  1m02s  41     1         bash -c work
-/lock/deploy/t\\040wo\\012  1         exclusive  all    web1  4711  1m02s  -      2         bash -c work
+PATH                 POSITION  MODE       BYTES  HOST  PID   AGE    TOKEN  SEQUENCE  COMMAND
+/lock/x/one          holder    exclusive  all    web1  4711  1m02s  41     1         sh -c w
+/lock/x/t\\040wo\\012  1         exclusive  all    web1  4711  1m02s  -      2         sh -c w
 ";
         assert_eq!(locks(&queue, 63_000_000_000), expected);
     }

@@ -26,13 +26,14 @@ pub enum Verdict {
 pub fn judge(writer: &Writer, ino: Ino, thread: u32) -> Verdict {
     let process = processes::process_of(thread);
     let ending = processes::ending(thread);
-    let wrote = process.is_some_and(|process| writer.was_written_by(process));
-    decide(ending, wrote, || is_held(process, ino, STREAM_NAME))
+    let involved = process.is_some_and(|process| writer.involves(process));
+    decide(ending, involved, || is_held(process, ino, STREAM_NAME))
 }
 
-fn decide(ending: Ending, wrote: bool, is_held: impl Fn() -> bool) -> Verdict {
+fn decide(ending: Ending, involved: bool, is_held: impl Fn() -> bool) -> Verdict {
     match ending {
-        Ending::Killed if wrote => Verdict::Abort("its writer was killed".into()),
+        // A helper that never wrote may be killed; whoever wrote, or ran the writers, may not.
+        Ending::Killed if involved => Verdict::Abort("its writer was killed".into()),
         _ if is_held() => Verdict::HeldByOthers,
         Ending::Killed => Verdict::Abort("its last process was killed".into()),
         Ending::Exits(status) if status != 0 => {
@@ -45,10 +46,11 @@ fn decide(ending: Ending, wrote: bool, is_held: impl Fn() -> bool) -> Verdict {
 /// Whether any process has the stream open for writing. The descriptor being closed has left its
 /// process's table already. The shell that started the writers is the likeliest holder.
 fn is_held(process: Option<u32>, ino: Ino, name: &str) -> bool {
-    let ancestors = std::iter::successors(process, |&process| processes::parent_of(process));
-    ancestors
+    let likeliest = process.into_iter().flat_map(processes::with_ancestors);
+    likeliest
         .chain(processes::all_processes())
-        .any(|process| process != std::process::id() && processes::writes_to(process, ino.0, name))
+        .filter(|&process| process != std::process::id())
+        .any(|process| processes::writes_to(process, ino.0, name))
 }
 
 #[cfg(test)]
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn while_others_hold_it_only_a_killed_writer_ends_it() {
-        let shared = |ending, wrote| decide(ending, wrote, || true);
+        let shared = |ending, involved| decide(ending, involved, || true);
         assert_eq!(shared(Ending::Exits(3), true), Verdict::HeldByOthers);
         assert_eq!(shared(Ending::Killed, false), Verdict::HeldByOthers);
         assert!(matches!(shared(Ending::Killed, true), Verdict::Abort(_)));

@@ -12,6 +12,9 @@ const ZEROS_AT_ONCE: u64 = 1 << 20;
 /// Told once the step is done, or at once.
 pub type Then<T> = Box<dyn FnOnce(io::Result<T>) + Send>;
 
+/// Told how the stream ended; an errno if it left no snapshot.
+pub type Closed = Box<dyn FnOnce(Result<(), i32>) + Send>;
+
 /// One open stream. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Writer(Arc<Mutex<State>>);
@@ -22,10 +25,10 @@ struct State {
     phase: Phase,
     /// Bytes handed to the store: where the next write must begin, or leave a hole.
     length: u64,
-    /// Processes that wrote.
-    writers: BTreeSet<u32>,
+    /// Processes that wrote, and those that started them.
+    involved: BTreeSet<u32>,
     /// Told of the end, once it is known.
-    closing: Vec<Box<dyn FnOnce(Result<(), i32>) + Send>>,
+    closing: Vec<Closed>,
 }
 
 enum Phase {
@@ -42,15 +45,14 @@ impl Writer {
             name,
             phase: Phase::Open(sink),
             length: 0,
-            writers: BTreeSet::new(),
+            involved: BTreeSet::new(),
             closing: Vec::new(),
         })))
     }
 
     /// Writes at `offset`; a hole before it becomes zeros. ESPIPE for what is written already, EIO
     /// once the stream has ended.
-    pub fn write(&self, offset: u64, data: Vec<u8>, process: Option<u32>, then: Then<u32>) {
-        self.0.lock().writers.extend(process);
+    pub fn write(&self, offset: u64, data: Vec<u8>, then: Then<u32>) {
         let writer = self.clone();
         self.grow(
             offset,
@@ -101,13 +103,14 @@ impl Writer {
         state.length = offset + length;
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().length == 0
+    /// Notes processes that write, or whose children do.
+    pub fn involve(&self, processes: impl Iterator<Item = u32>) {
+        self.0.lock().involved.extend(processes);
     }
 
-    /// Whether this process has written to it.
-    pub fn was_written_by(&self, process: u32) -> bool {
-        self.0.lock().writers.contains(&process)
+    /// Whether this process, or one it started, has written.
+    pub fn involves(&self, process: u32) -> bool {
+        self.0.lock().involved.contains(&process)
     }
 
     /// How it ended, once it has.
@@ -120,7 +123,7 @@ impl Writer {
 
     /// Ends the stream well, unless it has ended; `then` is told how it ended. A stream without a
     /// byte ends as if it had not been opened.
-    pub fn finish(&self, then: Box<dyn FnOnce(Result<(), i32>) + Send>) {
+    pub fn finish(&self, then: Closed) {
         let mut state = self.0.lock();
         if let Phase::Ended(outcome) = &state.phase {
             let outcome = *outcome;
@@ -209,7 +212,7 @@ mod tests {
     fn write(writer: &Writer, offset: u64, data: &[u8]) -> Result<u32, i32> {
         let (tell, told) = unbounded();
         let then = Box::new(move |result: io::Result<u32>| tell.send(result).unwrap());
-        writer.write(offset, data.to_vec(), Some(7), then);
+        writer.write(offset, data.to_vec(), then);
         told.recv().unwrap().map_err(|error| errno_of(&error))
     }
 
@@ -225,7 +228,6 @@ mod tests {
         assert_eq!(write(&writer, 0, b"abc"), Ok(3));
         assert_eq!(write(&writer, 5, b"d"), Ok(1));
         assert_eq!(write(&writer, 2, b"x"), Err(libc::ESPIPE));
-        assert!(writer.was_written_by(7) && !writer.was_written_by(8));
         assert_eq!((finish(&writer), finish(&writer)), (Ok(()), Ok(())));
         assert_eq!(write(&writer, 6, b"late"), Err(libc::EIO));
         writer.abort("too late", libc::EIO);

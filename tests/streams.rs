@@ -1,0 +1,177 @@
+//! Backup streams as real programs write them: the promises B of docs/semantics.md.
+
+mod support;
+
+use std::time::Duration;
+use support::cluster::Cluster;
+use support::shell::Ran;
+use support::{can_mount, has_programs};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Two hosts; `$B` is the stream on the first, `$R` on the second, `$f` a file of 3 MB.
+struct Streams {
+    cluster: Cluster,
+}
+
+impl Streams {
+    fn start() -> Option<Streams> {
+        if !can_mount() || !has_programs(&["tar", "gzip", "dd", "cmp", "timeout"]) {
+            return None;
+        }
+        let cluster = Cluster::start(2);
+        let streams = Streams { cluster };
+        streams.sh("mkdir $a/backup/node/web1; head -c 3000000 /dev/urandom > $f");
+        Some(streams)
+    }
+
+    fn script(&self, script: &str) -> String {
+        format!(
+            "export B=$a/backup/node/web1/backup R=$b/backup/node/web1/backup f={}/f\n{script}",
+            self.cluster.dir.path().display()
+        )
+    }
+
+    fn sh(&self, script: &str) -> String {
+        self.cluster.sh(&self.script(script))
+    }
+
+    fn try_sh(&self, script: &str) -> Ran {
+        self.cluster.try_sh(&self.script(script), SOON)
+    }
+
+    fn snapshots(&self) -> usize {
+        let names = self.sh("ls $b/backup/node/web1/snapshots 2>/dev/null || true");
+        names.lines().count()
+    }
+
+    /// Runs `script`, which must leave one more snapshot by the time it ends.
+    fn makes_one(&self, script: &str) {
+        let before = self.snapshots();
+        self.sh(script);
+        assert_eq!(self.snapshots(), before + 1, "{script}");
+    }
+
+    /// Runs `script`, which must leave no snapshot, and the stream free for the next writer.
+    fn makes_none(&self, script: &str) -> Ran {
+        let before = self.snapshots();
+        let ran = self.try_sh(script);
+        assert!(ran.code.is_some(), "{script} ends");
+        self.makes_one("for i in $(seq 100); do echo next > $B && exit; sleep 0.1; done; exit 1");
+        assert_eq!(self.snapshots(), before + 1, "{script}");
+        ran
+    }
+}
+
+/// B1: when `close` returns, the snapshot is there and is read on every host.
+#[test]
+fn what_programs_write_is_read_elsewhere_when_they_return() {
+    let Some(streams) = Streams::start() else { return };
+    for write in ["cat $f > $B", "cp $f $B", "dd if=$f of=$B bs=64k status=none"] {
+        streams.makes_one(write);
+        streams.sh("cmp $f $R && cmp $f $B");
+    }
+    streams.makes_one("tar c -C /etc passwd hosts > $B");
+    assert_eq!(streams.sh("tar t < $R"), "passwd\nhosts");
+    assert_eq!(streams.sh("stat -c %s $B"), streams.sh("wc -c < $R"));
+    streams.makes_one("exec 3> $B; cat $f >&3; exec 3>&-; echo ok");
+    streams.sh("cmp $f $R");
+}
+
+/// B2: a stream that several processes write ends with the last of them.
+#[test]
+fn several_processes_write_one_stream() {
+    let Some(streams) = Streams::start() else { return };
+    streams.makes_one("(echo a; sleep 0.2; /bin/echo b) > $B");
+    assert_eq!(streams.sh("cat $R"), "a\nb");
+    streams.makes_one("{ echo a; cat $f; /bin/echo c; } > $B");
+    assert_eq!(streams.sh("wc -c < $R"), "3000004");
+    streams.makes_one("for i in $(seq 30); do /bin/echo $i; done > $B");
+    assert_eq!(streams.sh("wc -l < $R"), "30");
+    streams.makes_one("(tar c -C /etc passwd; tar c -C /etc hosts) | gzip > $B");
+    assert_eq!(streams.sh("zcat $R | tar ti"), "passwd\nhosts");
+    // A helper that was killed is no writer that was killed.
+    streams.makes_one("{ sleep 60 & /bin/echo x; kill $!; wait $! || true; echo y; } > $B");
+    assert_eq!(streams.sh("cat $R"), "x\ny");
+}
+
+/// B3: a stream whose writer is killed, or ends with an error before it closes it, is no snapshot.
+#[test]
+fn an_interrupted_stream_leaves_no_snapshot() {
+    let Some(streams) = Streams::start() else { return };
+    for signal in ["INT", "TERM", "KILL"] {
+        let cut = format!("timeout -s {signal} 0.5 bash -c 'cat $f; exec sleep 20' > $B || true");
+        streams.makes_none(&cut);
+        let writer_cut = format!(
+            "(while :; do cat $f; done) > $B & p=$!; sleep 0.3; \
+             kill -{signal} $p $(cat /proc/$p/task/$p/children); wait $p || true"
+        );
+        streams.makes_none(&writer_cut);
+    }
+    let ran = streams.makes_none("sh -c 'echo part; exit 3' > $B");
+    assert_eq!(ran.code, Some(3));
+    // The rest of a stream that lost its writer is refused.
+    let ran =
+        streams.makes_none("(bash -c 'echo part; kill -9 $$' || true; sleep 0.2; echo rest) > $B");
+    assert!(ran.err.contains("Input/output error"), "{ran:?}");
+}
+
+/// B3: nor does one whose daemon ends, and the stream can be written again after it.
+#[test]
+fn a_daemon_that_ends_leaves_no_snapshot() {
+    let Some(mut streams) = Streams::start() else { return };
+    let writing = streams.script("(while :; do cat $f; done) > $B");
+    let writer = streams.cluster.background(&writing);
+    std::thread::sleep(Duration::from_millis(500));
+    streams.cluster.replicas[0].kill();
+    drop(writer);
+    support::detach(&streams.cluster.replicas[0].mount);
+    streams.cluster.run(&[0]);
+    streams.cluster.wait_ready();
+    assert_eq!(streams.snapshots(), 0);
+    streams.makes_one("cat $f > $B");
+    streams.sh("cmp $f $R");
+}
+
+/// B4, B5: what a stream cannot do is refused, and what it need not do is no snapshot.
+#[test]
+fn a_stream_is_no_ordinary_file() {
+    let Some(streams) = Streams::start() else { return };
+    streams.makes_one("cat $f > $B");
+    let ran = streams.makes_none("echo x >> $B");
+    assert!(ran.err.contains("Invalid argument"), "{ran:?}");
+    let ran = streams.makes_none("exec 3<> $B");
+    assert!(ran.err.contains("Invalid argument"), "{ran:?}");
+    for nothing in [": > $B", "touch $B", "cp /dev/null $B", "chmod 600 $B"] {
+        assert_eq!(streams.makes_none(nothing).code, Some(0), "{nothing}");
+    }
+    let ran = streams.try_sh("exec 3> $B; echo mine >&3; (echo x > $B)");
+    assert!(ran.err.contains("Device or resource busy"), "{ran:?}");
+    if has_programs(&["python3"]) {
+        let back = "import os,sys; fd=os.open(sys.argv[1],os.O_WRONLY); os.write(fd,b'abc'); \
+                    os.pwrite(fd,b'x',0)";
+        let ran = streams.try_sh(&format!("python3 -c \"{back}\" $B"));
+        assert!(ran.err.contains("Illegal seek"), "{ran:?}");
+    }
+}
+
+/// B5: a hole is zeros, also at the end.
+#[test]
+fn a_sparse_file_is_stored_as_it_reads() {
+    let Some(streams) = Streams::start() else { return };
+    streams.sh("truncate -s 5M $f; echo data >> $f; truncate -s 9M $f");
+    streams.makes_one("cp --sparse=always $f $B");
+    streams.sh("cmp $f $R");
+}
+
+/// B6: a reader keeps the snapshot it opened.
+#[test]
+fn a_reader_keeps_its_snapshot() {
+    let Some(streams) = Streams::start() else { return };
+    assert_eq!(streams.sh(": > $B; cat $B"), "");
+    streams.makes_one("echo old > $B");
+    assert_eq!(
+        streams.sh("echo old > $B; exec 3< $R; echo newer > $B; cat <&3; cat $R"),
+        "old\nnewer"
+    );
+}
