@@ -4,6 +4,7 @@
 //! they are durable and applied and the window is full; older ones are read from the disk. Terms of
 //! the whole log stay in memory as runs, so that only entries ever cost a read.
 
+use super::terms::Terms;
 use super::{LogBounds, LogReader, Recovered, SnapshotMark};
 use crate::error::Error;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -17,11 +18,8 @@ pub(super) struct Window {
     reader: Box<dyn LogReader>,
     /// What the disk knew at start; raft asks once.
     initial: (HardState, ConfState),
-    /// Where each term begins, in order. The first run begins at the base: the entry before the
-    /// first one readable, whose term is kept to match logs.
-    terms: VecDeque<(u64, u64)>,
-    last: u64,
-    /// The entries up to `last`, without gaps.
+    terms: Terms,
+    /// The end of the log, without gaps.
     entries: VecDeque<Entry>,
     bytes: usize,
     /// Read ahead of [`raft::RawNode::ready`], which could not bear a failing disk.
@@ -61,8 +59,7 @@ impl Window {
             bounds,
             reader,
             initial: (hard_state, snapshot.conf.clone()),
-            terms: VecDeque::new(),
-            last,
+            terms: Terms::starting_at(last, 0),
             entries: VecDeque::new(),
             bytes: 0,
             fetched: Vec::new(),
@@ -72,7 +69,7 @@ impl Window {
         };
         window.take_tail(tail, base);
         window.check_snapshot(base)?;
-        window.terms = window.recover_terms(base)?;
+        window.terms = Terms::find(base, last, |index| window.read_term(index))?;
         Ok(window)
     }
 
@@ -97,23 +94,6 @@ impl Window {
         Ok(())
     }
 
-    /// Finds where terms begin by bisection: they never fall along a log.
-    fn recover_terms(&self, base: u64) -> Result<VecDeque<(u64, u64)>, Error> {
-        let mut runs = VecDeque::from([(base, self.read_term(base)?)]);
-        let end = self.read_term(self.last)?;
-        while let Some(&(from, term)) = runs.back()
-            && term < end
-        {
-            let (mut low, mut high) = (from, self.last);
-            while high - low > 1 {
-                let middle = low + (high - low) / 2;
-                if self.read_term(middle)? == term { low = middle } else { high = middle }
-            }
-            runs.push_back((high, self.read_term(high)?));
-        }
-        Ok(runs)
-    }
-
     fn read_term(&self, index: u64) -> Result<u64, Error> {
         match index == self.snapshot.index {
             true => Ok(self.snapshot.term),
@@ -136,33 +116,19 @@ impl Window {
 
     /// Index of the first entry in memory; `last + 1` if there is none.
     fn start(&self) -> u64 {
-        self.last + 1 - self.entries.len() as u64
+        self.terms.last() + 1 - self.entries.len() as u64
     }
 
     fn held(&self, index: u64) -> Option<&Entry> {
         self.entries.get(index.checked_sub(self.start())? as usize)
     }
 
-    /// The entry before the first readable one.
-    fn base(&self) -> u64 {
-        self.terms[0].0
-    }
-
     pub(super) fn first(&self) -> u64 {
-        self.base() + 1
+        self.terms.base() + 1
     }
 
     pub(super) fn snapshot_index(&self) -> u64 {
         self.snapshot.index
-    }
-
-    /// The term of an entry, if the log reaches that far.
-    fn term_of(&self, index: u64) -> Option<u64> {
-        if index < self.base() || index > self.last {
-            return None;
-        }
-        let run = self.terms.partition_point(|&(from, _)| from <= index);
-        Some(self.terms[run - 1].1)
     }
 
     /// Adds entries; those they conflict with go. They follow the log without a gap.
@@ -170,10 +136,7 @@ impl Window {
         let Some(first) = entries.first() else { return };
         self.truncate(first.index);
         for entry in entries {
-            self.last = entry.index;
-            if self.terms.back().is_none_or(|&(_, term)| term != entry.term) {
-                self.terms.push_back((entry.index, entry.term));
-            }
+            self.terms.push(entry.term);
             self.bytes += size(entry);
             self.entries.push_back(entry.clone());
         }
@@ -181,25 +144,17 @@ impl Window {
 
     /// Removes the entries from `index` on.
     fn truncate(&mut self, index: u64) {
-        let start = self.start();
-        while self.last >= index {
-            if let Some(entry) = self.entries.pop_back() {
-                self.bytes -= size(&entry);
-            }
-            self.last -= 1;
+        while let Some(entry) = self.entries.pop_back_if(|entry| entry.index >= index) {
+            self.bytes -= size(&entry);
         }
-        debug_assert!(self.entries.is_empty() || self.start() == start);
-        while self.terms.back().is_some_and(|&(from, _)| from >= index) {
-            self.terms.pop_back();
-        }
+        self.terms.truncate(index);
     }
 
     /// The log starts anew after a snapshot that came from the leader.
     pub(super) fn restart_at(&mut self, mark: SnapshotMark) {
         self.entries.clear();
         self.bytes = 0;
-        self.last = mark.index;
-        self.terms = VecDeque::from([(mark.index, mark.term)]);
+        self.terms = Terms::starting_at(mark.index, mark.term);
         self.snapshot = mark;
     }
 
@@ -217,11 +172,11 @@ impl Window {
     /// A snapshot at `mark` is durable. Drops the log before it but for a tail for followers that
     /// lag, and nothing from `keep` on; tells the new base, if there is one.
     pub(super) fn compact(&mut self, mark: SnapshotMark, keep: u64) -> Option<u64> {
-        if mark.index <= self.snapshot.index || mark.index > self.last {
+        if mark.index <= self.snapshot.index || mark.index > self.terms.last() {
             return None;
         }
         let (mut to, mut bytes) = (mark.index, 0);
-        while to > self.base() && mark.index - to < self.bounds.tail_entries {
+        while to > self.terms.base() && mark.index - to < self.bounds.tail_entries {
             let Some(entry) = self.held(to) else { break };
             bytes += size(entry);
             if bytes > self.bounds.tail_bytes {
@@ -231,7 +186,7 @@ impl Window {
         }
         self.snapshot = mark;
         let to = to.min(keep);
-        (to > self.base()).then(|| {
+        (to > self.terms.base()).then(|| {
             self.drop_before(to);
             to
         })
@@ -239,11 +194,7 @@ impl Window {
 
     /// Makes the entry at `index` the base.
     fn drop_before(&mut self, index: u64) {
-        let term = self.term_of(index).expect("the new base is in the log");
-        while self.terms.get(1).is_some_and(|&(from, _)| from <= index) {
-            self.terms.pop_front();
-        }
-        self.terms[0] = (index, term);
+        self.terms.drop_before(index);
         while self.entries.front().is_some_and(|entry| entry.index <= index) {
             let entry = self.entries.pop_front().expect("there is a first entry");
             self.bytes -= size(&entry);
@@ -322,7 +273,7 @@ impl Storage for Window {
         if low < self.first() {
             return Err(raft::Error::Store(StorageError::Compacted));
         }
-        if high > self.last + 1 {
+        if high > self.terms.last() + 1 {
             return Err(raft::Error::Store(StorageError::Unavailable));
         }
         let max = max_size.into().unwrap_or(u64::MAX);
@@ -340,7 +291,7 @@ impl Storage for Window {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        self.term_of(index).ok_or(raft::Error::Store(if index < self.base() {
+        self.terms.of(index).ok_or(raft::Error::Store(if index < self.terms.base() {
             StorageError::Compacted
         } else {
             StorageError::Unavailable
@@ -352,7 +303,7 @@ impl Storage for Window {
     }
 
     fn last_index(&self) -> raft::Result<u64> {
-        Ok(self.last)
+        Ok(self.terms.last())
     }
 
     /// The newest one, if it can be restored by `to`: raft takes none that does not know its
@@ -372,3 +323,6 @@ impl Storage for Window {
         Ok(snapshot)
     }
 }
+
+#[cfg(test)]
+mod tests;

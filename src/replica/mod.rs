@@ -32,6 +32,7 @@ mod sessions;
 mod start;
 mod status;
 mod step;
+mod terms;
 mod tick;
 mod visibility;
 

@@ -22,6 +22,7 @@ pub(super) struct Proposals {
     last_sequence: u64,
     /// Whose sequences these are.
     session: Option<SessionId>,
+    handed: Frontier,
 }
 
 struct Queued {
@@ -39,7 +40,17 @@ struct Pending {
     handed: Handed,
 }
 
-/// The last hand-over.
+/// How far hand-overs have come.
+#[derive(Default)]
+struct Frontier {
+    term: u64,
+    /// The newest sequence that was looked at.
+    up_to: u64,
+    /// When the first of them is due again.
+    retry_at: u64,
+}
+
+/// The last hand-over of one.
 #[derive(Clone, Copy)]
 struct Handed {
     /// 0: none yet.
@@ -48,6 +59,15 @@ struct Handed {
     times: u32,
     /// When to repeat it within its term; never, if it is in this replica's own log.
     retry_at: u64,
+}
+
+impl Handed {
+    fn again(self, term: u64, now: u64, leads: bool) -> Handed {
+        let times = if self.term == term { self.times + 1 } else { 1 };
+        // A leader that is slow is not helped by copies: each comes after twice the time.
+        let patience = RETRY_AFTER << (times - 1).min(RETRY_DOUBLINGS);
+        Handed { term, times, retry_at: if leads { u64::MAX } else { now + patience } }
+    }
 }
 
 impl Proposals {
@@ -91,7 +111,8 @@ impl Proposals {
         self.last_sequence + 1 - oldest < PROPOSALS_IN_FLIGHT_MAX as u64
     }
 
-    /// Shows `give` every proposal that is due to be handed to the leader of `term`.
+    /// Shows `give` every proposal that is due to be handed to the leader of `term`: new ones, and
+    /// at another leader or when one's patience ends, all that are due again.
     pub(super) fn hand_over(
         &mut self,
         term: u64,
@@ -100,18 +121,20 @@ impl Proposals {
         mut give: impl FnMut(&Proposal),
     ) {
         let Some(acknowledged) = self.pending.keys().next().copied() else { return };
-        for pending in self.pending.values_mut() {
-            if pending.handed.term == term && now < pending.handed.retry_at {
-                continue;
-            }
-            pending.proposal.acknowledged = acknowledged;
-            let times = if pending.handed.term == term { pending.handed.times + 1 } else { 1 };
-            // A leader that is slow is not helped by copies: each comes after twice the time.
-            let patience = RETRY_AFTER << (times - 1).min(RETRY_DOUBLINGS);
-            let retry_at = if leads { u64::MAX } else { now + patience };
-            pending.handed = Handed { term, times, retry_at };
-            give(&pending.proposal);
+        let all = self.handed.term != term || now >= self.handed.retry_at;
+        let from = if all { 0 } else { self.handed.up_to + 1 };
+        if all {
+            self.handed = Frontier { term, up_to: 0, retry_at: u64::MAX };
         }
+        for pending in self.pending.range_mut(from..).map(|(_, pending)| pending) {
+            if pending.handed.term != term || now >= pending.handed.retry_at {
+                pending.proposal.acknowledged = acknowledged;
+                pending.handed = pending.handed.again(term, now, leads);
+                give(&pending.proposal);
+            }
+            self.handed.retry_at = self.handed.retry_at.min(pending.handed.retry_at);
+        }
+        self.handed.up_to = self.last_sequence;
     }
 
     /// raft did not take what was handed to it: try again in a while. What it took before may come
@@ -122,6 +145,7 @@ impl Proposals {
                 pending.handed.retry_at = now + RETRY_AFTER;
             }
         }
+        self.handed.retry_at = self.handed.retry_at.min(now + RETRY_AFTER);
     }
 
     /// The entry of a proposal of this session is applied: who asked for it.
@@ -159,7 +183,7 @@ impl Proposals {
 
     /// The session ended in the log: what it proposed and was not applied never will be.
     pub(super) fn session_ended(&mut self) -> Vec<u64> {
-        (self.last_sequence, self.session) = (0, None);
+        (self.last_sequence, self.session, self.handed) = (0, None, Frontier::default());
         std::mem::take(&mut self.pending).into_values().map(|pending| pending.id).collect()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! All that wait when a Ready is made share one read index round. Raft forgets a round when the
 //! leader changes or a message is lost, and says nothing; so a round that stays unanswered is asked
-//! again, under another context.
+//! again, under the same context: whichever answer comes was confirmed after the questions.
 
 use crate::tree::{ReplicaId, SessionId, Zxid};
 use std::collections::VecDeque;
@@ -30,7 +30,8 @@ pub(super) struct Reads {
 
 struct Round {
     context: u64,
-    asked_at: u64,
+    /// When to ask (again).
+    ask_at: u64,
     questions: Vec<Question>,
 }
 
@@ -49,16 +50,21 @@ impl Reads {
         self.waiting.push(question);
     }
 
-    /// Begins a round for all that wait: the context to give to raft.
-    pub(super) fn begin(&mut self, id: ReplicaId, now: u64) -> Option<Vec<u8>> {
-        if self.waiting.is_empty() || self.rounds.len() >= ROUNDS_MAX {
-            return None;
+    /// Begins a round for all that wait, and tells the contexts to give to raft now; again those
+    /// that stay unanswered for `patience`.
+    pub(super) fn due(&mut self, id: ReplicaId, now: u64, patience: u64) -> Vec<Vec<u8>> {
+        if !self.waiting.is_empty() && self.rounds.len() < ROUNDS_MAX {
+            self.counter += 1;
+            let questions = std::mem::take(&mut self.waiting);
+            self.rounds.push_back(Round { context: self.counter, ask_at: now, questions });
         }
-        self.counter += 1;
-        let questions = std::mem::take(&mut self.waiting);
-        self.rounds.push_back(Round { context: self.counter, asked_at: now, questions });
-        let parts = [id.0, self.nonce, self.counter];
-        Some(parts.iter().flat_map(|part| part.to_le_bytes()).collect())
+        let mut contexts = Vec::new();
+        for round in self.rounds.iter_mut().filter(|round| now >= round.ask_at) {
+            round.ask_at = now + patience;
+            let parts = [id.0, self.nonce, round.context];
+            contexts.push(parts.iter().flat_map(|part| part.to_le_bytes()).collect());
+        }
+        contexts
     }
 
     /// A quorum confirmed the round of this context at `index`.
@@ -73,17 +79,9 @@ impl Reads {
         }
     }
 
-    /// Asks rounds again that are older than `patience`; all of them after a leader change.
-    pub(super) fn retry(&mut self, now: u64, patience: u64) {
-        let mut kept = VecDeque::new();
-        for round in self.rounds.drain(..) {
-            if now.saturating_sub(round.asked_at) < patience {
-                kept.push_back(round);
-            } else {
-                self.waiting.extend(round.questions);
-            }
-        }
-        self.rounds = kept;
+    /// Another leader: it knows nothing of the rounds.
+    pub(super) fn leader_changed(&mut self) {
+        self.rounds.iter_mut().for_each(|round| round.ask_at = 0);
     }
 
     /// Keep-alives are only this leader's to answer while it leads.

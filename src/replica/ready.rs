@@ -24,6 +24,8 @@ use raft::{Ready, StateRole};
 
 /// Bytes of changes in one frame to the leader; more go in several.
 const FORWARD_BYTES: usize = 8 << 20;
+/// Heartbeats after which an unanswered read index round is asked again.
+const READ_PATIENCE: u64 = 3;
 
 impl Replica {
     /// `None`: nothing to do until the next input.
@@ -124,9 +126,11 @@ impl Replica {
             StateRole::Leader => raft.commit_to_current_term(),
             _ => self.leadership.leader.is_some(),
         };
-        if someone_answers
-            && let Some(context) = self.reads.begin(self.config.id, self.now.monotonic)
-        {
+        if !someone_answers {
+            return;
+        }
+        let patience = READ_PATIENCE * self.config.heartbeat;
+        for context in self.reads.due(self.config.id, self.now.monotonic, patience) {
             self.raw.read_index(context);
         }
     }

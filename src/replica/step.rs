@@ -202,7 +202,7 @@ impl Replica {
         if !self.leadership.observe(&self.raw, now) {
             return;
         }
-        self.reads.retry(now, 0);
+        self.reads.leader_changed();
         self.session.leader_changed();
         self.membership.leader_changed();
         if self.leadership.here {

@@ -9,8 +9,6 @@ use crate::tree::{Command, Proposal, ReplicaId, SessionId};
 
 /// A learner this close to the log's end gets its vote.
 const CAUGHT_UP: u64 = 64;
-/// Heartbeats after which a read index round counts as lost.
-const READ_PATIENCE: u64 = 3;
 
 impl Replica {
     pub(super) fn tick(&mut self) {
@@ -19,8 +17,6 @@ impl Replica {
         self.tend_session();
         self.announce_visible();
         self.expire();
-        let patience = READ_PATIENCE * self.config.heartbeat;
-        self.reads.retry(self.now.monotonic, patience);
         if self.leadership.here {
             self.expire_sessions();
             self.announce_digest();
