@@ -144,9 +144,8 @@ impl Window {
 
     /// Removes the entries from `index` on.
     fn truncate(&mut self, index: u64) {
-        while let Some(entry) = self.entries.pop_back_if(|entry| entry.index >= index) {
-            self.bytes -= size(&entry);
-        }
+        let kept = index.saturating_sub(self.start()).min(self.entries.len() as u64);
+        self.bytes -= self.entries.drain(kept as usize..).map(|entry| size(&entry)).sum::<usize>();
         self.terms.truncate(index);
     }
 

@@ -53,7 +53,7 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         }
         186 if running => world.crash(id),
         187..192 if !running => world.start(id),
-        192..194 if running => world.snapshot(id),
+        192 | 193 if running => world.snapshot(id),
         195 => drop(world.cut.insert((id, dice.roll(3) + 1))),
         196 => (1..=3).for_each(|other| world.cut.extend([(id, other), (other, id)])),
         197 => world.cut.clear(),
