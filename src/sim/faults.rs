@@ -27,7 +27,7 @@ impl World {
             3 => self.isolate(self.leader().unwrap_or(any)),
             4 if self.dice.chance(500) => self.isolate(any),
             4 => self.part(),
-            5 => self.network.heal(),
+            5 | 6 => self.network.heal(),
             7 => self.pause(self.leader().unwrap_or(any)),
             8 => {
                 self.trace.note(self.now, format_args!("h{any} has its clock set"));
@@ -50,8 +50,9 @@ impl World {
     }
 
     fn change_network(&mut self) {
-        self.network =
+        let other =
             if self.dice.chance(400) { Network::calm() } else { Network::bad(&mut self.dice) };
+        self.network.become_like(other);
         self.trace.note(self.now, format_args!("{:?}", self.network));
     }
 

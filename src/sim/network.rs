@@ -45,6 +45,12 @@ impl Network {
         }
     }
 
+    /// Another weather; what is parted stays so.
+    pub fn become_like(&mut self, other: Network) {
+        let parted = std::mem::take(&mut self.parted);
+        *self = Network { parted, ..other };
+    }
+
     pub fn fate(&self, dice: &mut Dice, from: usize, to: usize) -> Fate {
         if self.parted.contains(&(from, to)) {
             return if dice.chance(300) { Fate::Refused } else { Fate::Lost };
