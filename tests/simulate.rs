@@ -46,10 +46,12 @@ fn clusters_survive_fixed_seeds() {
         sum.sessions_ended += counts.sessions_ended;
         sum.snapshots_restored += counts.snapshots_restored;
         sum.held += counts.held;
+        sum.joined += counts.joined;
+        sum.left += counts.left;
     }
-    println!("{sum:?}");
     assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
     assert!(sum.snapshots_restored > 3 && sum.held > 500, "{sum:?}");
+    assert!(sum.joined > 2 && sum.left > 0, "{sum:?}");
 }
 
 #[test]

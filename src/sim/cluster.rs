@@ -3,7 +3,7 @@
 use super::checker::Checker;
 use super::dice::Dice;
 use super::disk::Snapshot;
-use super::host::{HEARTBEAT, Host, SESSION_TIMEOUT};
+use super::host::{HEARTBEAT, Host, SESSION_TIMEOUT, founder};
 use super::network::Network;
 use super::scene::Request;
 use super::trace::Trace;
@@ -134,7 +134,9 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
 impl World {
     fn new(seed: u64, settings: &Settings) -> World {
         let mut dice = Dice::new(seed);
-        let hosts = (0..settings.replicas).map(|index| Host::new(index, &mut dice)).collect();
+        let hosts = (0..settings.replicas)
+            .map(|index| Host::new(index, founder(index), &mut dice))
+            .collect();
         World {
             now: 0,
             agenda: BTreeMap::new(),
@@ -239,11 +241,12 @@ impl World {
     }
 
     pub fn start(&mut self, host: usize) {
-        if self.hosts[host].running.is_some() {
+        if self.hosts[host].running.is_some() || self.hosts[host].left {
             return;
         }
+        let founders = if host < self.settings.replicas { self.settings.replicas } else { 0 };
         self.trace.note(self.now, format_args!("h{host} starts"));
-        if let Err(why) = self.hosts[host].start(self.settings.replicas, &mut self.dice) {
+        if let Err(why) = self.hosts[host].start(founders, &mut self.dice) {
             return self.checker.violated(self.now, format!("h{host}: {why}"));
         }
         let boot = self.hosts[host].boot;

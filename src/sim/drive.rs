@@ -2,7 +2,7 @@
 
 use super::cluster::{Event, World};
 use super::disk::Snapshot;
-use super::host::{Host, index_of};
+use super::host::Host;
 use super::network::Fate;
 use super::scene::{Action, Request, Scene};
 use super::workload::Workload;
@@ -55,9 +55,11 @@ impl World {
         for event in effects.events {
             self.session_event(host, event);
         }
+        for (id, answer) in effects.members {
+            self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
+        }
         if let Some(why) = effects.fatal {
-            self.checker.violated(self.now, format!("h{host} stops itself: {why}"));
-            self.crash(host);
+            self.stopped_itself(host, &why);
         }
     }
 
@@ -68,6 +70,7 @@ impl World {
         self.trace.note(self.now, format_args!("h{host} applied {} {digest:016x}", batch.last));
         self.counts.sessions_ended += self.checker.applied(self.now, host, zxid, digest, &batch);
         self.act(host, |workload, scene| workload.applied(&batch, scene));
+        self.welcome_members(host);
         let delay = self.dice.between(delay / 10, delay);
         self.at(delay, Event::Shown { host, boot, zxid: batch.last });
     }
@@ -99,6 +102,7 @@ impl World {
                 host,
                 tree: &running.tree,
                 session: running.session,
+                leaving: self.hosts[host].leaving,
                 dice: &mut self.dice,
                 checker: &mut self.checker,
                 actions: &mut actions,
@@ -131,7 +135,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: ReplicaId, message: PeerMessage) {
-        let to = index_of(to);
+        let Some(to) = self.hosts.iter().position(|host| host.id == to) else { return };
         if let PeerMessage::Snapshot { index, message, .. } = message {
             return self.send_snapshot(from, to, index, message);
         }

@@ -12,13 +12,13 @@ impl World {
         if self.calm || !self.settings.faults {
             return;
         }
-        let next = self.dice.between(100 * MILLISECOND, 3 * SECOND);
+        let next = self.dice.between(50 * MILLISECOND, 2 * SECOND);
         self.at(next, Event::Fault);
         if !self.workload.is_prepared() {
             return;
         }
         let any = self.dice.roll(self.hosts.len());
-        match self.dice.roll(10) {
+        match self.dice.roll(12) {
             0 | 1 => self.crash_for_a_while(any),
             2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
             3 if self.dice.chance(300) => {
@@ -33,7 +33,8 @@ impl World {
                 self.trace.note(self.now, format_args!("h{any} has its clock set"));
                 self.hosts[any].clock.jump(&mut self.dice);
             }
-            _ => self.change_network(),
+            9 => self.change_network(),
+            _ => self.change_members(),
         }
     }
 
@@ -122,8 +123,8 @@ impl World {
             self.checker.violated(self.now, format!("{id} was never answered: {ask}"));
         }
         let mut first: Option<Vec<u8>> = None;
-        for (host, running) in self.hosts.iter().map(|host| &host.running).enumerate() {
-            let Some(running) = running else {
+        for host in self.members() {
+            let Some(running) = &self.hosts[host].running else {
                 self.checker.violated(self.now, format!("h{host} is down at the end"));
                 continue;
             };
@@ -141,8 +142,10 @@ impl World {
                 }
             }
         }
-        if let Some(running) = &self.hosts[0].running {
-            self.checker.judge(self.now, &running.tree);
+        let first = self.members().first().and_then(|host| self.hosts[*host].running.as_ref());
+        match first {
+            Some(running) => self.checker.judge(self.now, &running.tree),
+            None => self.checker.violated(self.now, "nobody is left".to_string()),
         }
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct Host {
     /// The world's time until which the process stands still, if it does.
     pub paused_until: u64,
     pub running: Option<Running>,
+    /// Asked to leave the cluster; it may or may not have come to that.
+    pub leaving: bool,
+    /// Has left, and does not start again.
+    pub left: bool,
 }
 
 /// What a crash takes away.
@@ -44,15 +48,17 @@ pub(super) struct Running {
 }
 
 impl Host {
-    pub fn new(index: usize, dice: &mut Dice) -> Host {
+    pub fn new(index: usize, id: ReplicaId, dice: &mut Dice) -> Host {
         Host {
-            id: id_of(index),
+            id,
             name: name_of(index),
             disk: Disk::default(),
             clock: Clock::new(dice),
             boot: 0,
             paused_until: 0,
             running: None,
+            leaving: false,
+            left: false,
         }
     }
 
@@ -64,10 +70,12 @@ impl Host {
     ///
     /// # Errors
     /// A sentence, if it cannot: the disk of this world never gives it a reason.
-    pub fn start(&mut self, replicas: usize, dice: &mut Dice) -> Result<(), String> {
+    /// `founders` is how many founded the cluster, this one among them; 0: it joins.
+    pub fn start(&mut self, founders: usize, dice: &mut Dice) -> Result<(), String> {
         let (recovered, tree, log) =
             self.disk.recover(dice).map_err(|error| format!("cannot recover: {error}"))?;
         let snapshot = recovered.snapshot.index;
+        let founding = founders > 0 && self.disk.is_blank();
         let config = ReplicaConfig {
             id: self.id,
             name: self.name.clone(),
@@ -79,7 +87,7 @@ impl Host {
             log: LOG,
             seed: dice.next(),
             with_session: true,
-            found: self.disk.is_blank().then(|| (CLUSTER, members(replicas), LIMITS)),
+            found: founding.then(|| (CLUSTER, members(founders), LIMITS)),
         };
         let mut replica =
             Replica::new(config, recovered, log).map_err(|error| format!("no start: {error}"))?;
@@ -124,25 +132,25 @@ pub(super) fn bytes_of(tree: &Tree) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn id_of(index: usize) -> ReplicaId {
+/// The replica of a host that founds the cluster. Those that join are given theirs.
+pub(super) fn founder(index: usize) -> ReplicaId {
     ReplicaId(index as u64 + 1)
 }
 
-/// The host of a replica, if there is such a host.
-pub(super) fn index_of(id: ReplicaId) -> usize {
-    id.0 as usize - 1
-}
-
-fn name_of(index: usize) -> String {
+pub(super) fn name_of(index: usize) -> String {
     format!("h{index}")
 }
 
-fn members(replicas: usize) -> Vec<Member> {
+fn members(founders: usize) -> Vec<Member> {
     let member = |index| Member {
-        id: id_of(index),
+        id: founder(index),
         name: name_of(index),
-        address: format!("{}:1", name_of(index)),
+        address: address_of(index),
         learner: false,
     };
-    (0..replicas).map(member).collect()
+    (0..founders).map(member).collect()
+}
+
+pub(super) fn address_of(index: usize) -> String {
+    format!("{}:1", name_of(index))
 }

@@ -19,6 +19,7 @@ mod drive;
 mod faults;
 mod history;
 mod host;
+mod membership;
 mod network;
 mod scene;
 mod trace;
@@ -88,6 +89,9 @@ pub struct Counts {
     pub held: u64,
     pub crashes: u64,
     pub partitions: u64,
+    /// Hosts that joined the cluster, and that left it.
+    pub joined: u64,
+    pub left: u64,
     /// Sessions that ended, by closing, expiry or a new start of their host.
     pub sessions_ended: u64,
     pub snapshots_taken: u64,

@@ -13,10 +13,21 @@ pub(super) struct Scene<'a> {
     pub tree: &'a Tree,
     /// The session of this host, while it may be believed.
     pub session: Option<SessionId>,
+    /// This host was asked to leave the cluster: it may fail.
+    pub leaving: bool,
     pub dice: &'a mut Dice,
     pub checker: &'a mut Checker,
     /// What the client does, in order.
     pub actions: &'a mut Vec<Action>,
+}
+
+impl Scene<'_> {
+    /// Something was not answered well, and was not refused either.
+    pub fn failed(&mut self, what: String) {
+        if !self.leaving {
+            self.checker.failed(self.now, what);
+        }
+    }
 }
 
 pub(super) enum Action {

@@ -196,7 +196,7 @@ impl Workload {
         if matches!(answer, Err(Failure::SessionLost)) {
             return self.rest(client, scene);
         }
-        scene.checker.failed(scene.now, format!("client {client} {wish:?}: {answer:?}"));
+        scene.failed(format!("client {client} {wish:?}: {answer:?}"));
         self.clients[client].doing = Doing::Doubting { wish };
         self.wake(client, 50 * MILLISECOND, scene);
     }

@@ -94,6 +94,12 @@ impl Workload {
         }
     }
 
+    /// Clients on a host that joined; their turns come with its session.
+    pub fn add_clients(&mut self, host: usize, count: usize) {
+        let client = || Client { host, doing: Doing::Nothing, turn: 0 };
+        self.clients.extend(std::iter::repeat_with(client).take(count));
+    }
+
     pub fn host_of(&self, client: usize) -> usize {
         self.clients[client].host
     }
@@ -293,8 +299,7 @@ impl Workload {
             Ok(reply) => reply,
             Err(Failure::Refused(_)) => return,
             Err(failure) => {
-                let what = format!("client {client} {ask:?}: {failure:?}");
-                return scene.checker.failed(scene.now, what);
+                return scene.failed(format!("client {client} {ask:?}: {failure:?}"));
             }
         };
         match ask {

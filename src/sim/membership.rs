@@ -1,0 +1,77 @@
+//! Hosts that join the cluster and leave it while everything else goes wrong.
+
+use super::cluster::{Event, World};
+use super::host::{Host, address_of, name_of};
+use super::{MILLISECOND, SECOND};
+use crate::replica::Input;
+use crate::tree::{Member, Tree};
+
+/// Hosts a world may come to have.
+const HOSTS_MAX: usize = 8;
+/// Replicas that stay members whatever happens.
+const MEMBERS_MIN: usize = 3;
+/// Numbers of these requests, apart from the clients' own.
+const REQUESTS: u64 = 1 << 40;
+
+impl World {
+    /// Somebody asks a replica, any, to let another host join or a member leave.
+    pub fn change_members(&mut self) {
+        let via = self.dice.roll(self.hosts.len());
+        let Some(running) = &self.hosts[via].running else { return };
+        let members = running.tree.members().to_vec();
+        let joins = self.hosts.len() < HOSTS_MAX && self.dice.chance(600);
+        if joins {
+            let id = REQUESTS + self.now;
+            let (name, address) = (name_of(self.hosts.len()), address_of(self.hosts.len()));
+            self.trace.note(self.now, format_args!("h{via} is asked to let {name} join"));
+            self.step(via, Input::AddMember { id, name, address });
+        } else if members.len() > MEMBERS_MIN
+            && let Some(member) = self.dice.pick(&members)
+            && let Some(leaving) = self.hosts.iter().position(|host| host.id == member.id)
+            && !self.hosts.iter().any(|host| host.leaving && !host.left)
+        {
+            let (id, member) = (REQUESTS + self.now, member.id);
+            self.trace.note(self.now, format_args!("h{via} is asked to let h{leaving} leave"));
+            self.hosts[leaving].leaving = true;
+            self.step(via, Input::RemoveMember { id, member });
+        }
+    }
+
+    /// Every member has a host: one that is new in the list starts, with an empty disk.
+    pub fn welcome_members(&mut self, host: usize) {
+        let Some(running) = &self.hosts[host].running else { return };
+        let is_new = |member: &&Member| !self.hosts.iter().any(|host| host.id == member.id);
+        let newcomers: Vec<Member> =
+            running.tree.members().iter().filter(is_new).cloned().collect();
+        for member in newcomers {
+            let index = self.hosts.len();
+            self.trace.note(self.now, format_args!("h{index} is replica {}", member.id));
+            self.hosts.push(Host::new(index, member.id, &mut self.dice));
+            self.workload.add_clients(index, self.settings.clients);
+            self.counts.joined += 1;
+            let delay = self.dice.between(10 * MILLISECOND, SECOND);
+            self.at(delay, Event::Start { host: index });
+        }
+    }
+
+    /// A replica gives up: well, if it was asked to leave.
+    pub fn stopped_itself(&mut self, host: usize, why: &str) {
+        self.trace.note(self.now, format_args!("h{host} stops itself: {why}"));
+        if self.hosts[host].leaving {
+            self.hosts[host].left = true;
+            self.counts.left += 1;
+        } else {
+            self.checker.violated(self.now, format!("h{host} stops itself: {why}"));
+        }
+        self.crash(host);
+    }
+
+    /// The hosts that are members by the newest tree.
+    pub fn members(&self) -> Vec<usize> {
+        let trees = self.hosts.iter().filter_map(|host| Some(&host.running.as_ref()?.tree));
+        let newest: Option<&Tree> = trees.max_by_key(|tree| tree.zxid());
+        let ids: Vec<_> =
+            newest.map_or(&[][..], |tree| tree.members()).iter().map(|member| member.id).collect();
+        (0..self.hosts.len()).filter(|host| ids.contains(&self.hosts[*host].id)).collect()
+    }
+}
