@@ -82,7 +82,7 @@ fn first_writers_on_two_hosts_make_one_repository() {
 #[test]
 fn reading_heals_what_is_missing_or_damaged_here() {
     let world = World::new();
-    let content = bytes(3, 48 << 20);
+    let content = bytes(3, 80 << 20);
     world.write(0, &content).unwrap();
     let mut packs = world.files(2, "data");
     // The small ones hold trees, one of them of the first pass: reading does not need that.
