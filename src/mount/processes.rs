@@ -249,7 +249,15 @@ mod tests {
     #[test]
     fn arguments_are_joined_by_spaces() {
         let mut child = Command::new("sleep").arg("30").stdin(Stdio::null()).spawn().unwrap();
-        let command = command_line(child.id());
+        // The kernel lets the parent go on a moment before it has laid out the child's arguments.
+        let mut command = command_line(child.id());
+        for _ in 0..500 {
+            if !command.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            command = command_line(child.id());
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(&*command, b"sleep 30");
