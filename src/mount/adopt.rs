@@ -21,8 +21,8 @@ const DIRECTORIES: [Ino; 6] = [
     Ino::BACKUP_STRATEGY_INCREMENT,
 ];
 
-/// Does so on a thread of its own, unless somebody has used the tree or given it away already. Fails
-/// if threads are used up.
+/// Does so on a thread of its own, unless somebody has used the tree or given it away already.
+/// Fails if threads are used up.
 pub fn start(node: Node, uid: u32, gid: u32) -> io::Result<()> {
     let give = move || {
         for _ in 0..ATTEMPTS {

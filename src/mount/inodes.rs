@@ -57,8 +57,8 @@ impl Inodes {
         self.with(ino, |known| known.pages = true);
     }
 
-    /// Whether it was given any since it was looked up. Invalidating them does not end that: a reader
-    /// may bring in others before the invalidation is through.
+    /// Whether it was given any since it was looked up. Invalidating them does not end that: a
+    /// reader may bring in others before the invalidation is through.
     pub fn may_hold_pages(&self, ino: Ino) -> bool {
         self.with(ino, |known| known.pages).unwrap_or(false)
     }

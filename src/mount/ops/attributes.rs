@@ -1,7 +1,7 @@
 //! `stat`, `chmod`, `chown`, `truncate`, `utimensat`.
 
 use crate::mount::attr::{self, TTL, TTL_NONE};
-use crate::mount::handles::{HandleKind, Truncation};
+use crate::mount::handles::{Handle, HandleKind, Truncation};
 use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Command, Ino, Kind, SetAttributes};
 use fuser::{Errno, ReplyAttr, TimeOrNow};
@@ -102,9 +102,18 @@ impl Mount {
         });
     }
 
-    /// A stream that is being written can make a hole at its end; what is stored cannot change.
+    /// A stream that is being written can make a hole at its end; what is stored cannot change. The
+    /// kernel's truncation for `O_TRUNC` follows the OPEN, which has begun a stream anew already.
     fn resize_stream(self: &Arc<Self>, ino: Ino, size: u64, fh: Option<u64>, reply: ReplyAttr) {
         let handle = fh.and_then(|fh| self.handles.get(fh));
+        let is_begun = |handle: &Handle| {
+            handle.ino == ino
+                && handle.is_writable()
+                && matches!(handle.kind, HandleKind::Stream(_))
+        };
+        if fh.is_none() && size == 0 && self.handles.any(is_begun) {
+            return self.answer_attributes(ino, reply);
+        }
         let Some(HandleKind::Stream(stream)) = handle.as_deref().map(|handle| &handle.kind) else {
             return reply.error(Errno::EPERM);
         };

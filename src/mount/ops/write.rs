@@ -68,7 +68,7 @@ impl Mount {
                     mount.ticket_written(ino);
                 }
                 if from_cache || !handle.direct {
-                    // The kernel keeps these pages locked, and the notifier may be waiting for them.
+                    // The kernel keeps these pages locked; the notifier may be waiting for them.
                     return reply.written(length);
                 }
                 mount.when_pages_are_right(ino, move || reply.written(length));
