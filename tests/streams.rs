@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use support::cluster::Cluster;
 use support::shell::Ran;
@@ -12,15 +13,21 @@ const SOON: Duration = Duration::from_secs(30);
 /// Two hosts; `$B` is the stream on the first, `$R` on the second, `$f` a file of 3 MB.
 struct Streams {
     cluster: Cluster,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One at a time: who holds a stream is told by inode and name, not yet by mount, so a writer in
+/// another cluster on this machine looks like one more holder, and `close` would not wait.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Streams {
     fn start() -> Option<Streams> {
         if !can_mount() || !has_programs(&["tar", "gzip", "dd", "cmp", "timeout"]) {
             return None;
         }
+        let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let cluster = Cluster::start(2);
-        let streams = Streams { cluster };
+        let streams = Streams { cluster, _alone: alone };
         streams.sh("mkdir $a/backup/node/web1; head -c 3000000 /dev/urandom > $f");
         Some(streams)
     }
@@ -104,7 +111,6 @@ fn several_processes_write_one_stream() {
 
 /// B3: a stream whose writer is killed, or ends with an error before it closes it, is no snapshot.
 #[test]
-#[ignore = "known: a short stream may end without a snapshot though its close succeeded"]
 fn an_interrupted_stream_leaves_no_snapshot() {
     let Some(streams) = Streams::start() else { return };
     for signal in ["INT", "TERM", "KILL"] {
@@ -143,7 +149,6 @@ fn a_daemon_that_ends_leaves_no_snapshot() {
 
 /// B4, B5: what a stream cannot do is refused, and what it need not do is no snapshot.
 #[test]
-#[ignore = "known: a short stream may end without a snapshot though its close succeeded"]
 fn a_stream_is_no_ordinary_file() {
     let Some(streams) = Streams::start() else { return };
     streams.makes_one("cat $f > $B");
@@ -175,7 +180,6 @@ fn a_sparse_file_is_stored_as_it_reads() {
 
 /// B6: a reader keeps the snapshot it opened.
 #[test]
-#[ignore = "known: a short stream may end without a snapshot though its close succeeded"]
 fn a_reader_keeps_its_snapshot() {
     let Some(streams) = Streams::start() else { return };
     assert_eq!(streams.sh(": > $B; cat $B"), "");
