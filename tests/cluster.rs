@@ -139,6 +139,34 @@ fn a_lock_passes_between_mounts_and_from_a_dead_host() {
     );
 }
 
+/// L8: a daemon that stands still while its host's lock is granted, and expires, wakes up to a lock that
+/// is another's.
+#[test]
+fn a_grant_that_a_host_sleeps_through_is_not_its_own() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let got = cluster.dir.path().join("got");
+    let holder = cluster.background("flock $a/lck sleep 1000");
+    eventually("a holds it", SOON, || cluster.try_sh("flock -n $b/lck true", SOON).code == Some(1));
+    // By descriptor: given a name, flock(1) opens it anew after EIO and queues once more.
+    let script = format!("exec 9>> $c/lck; flock 9; touch {}", got.display());
+    let mut sleeper = cluster.background(&script);
+    eventually("c waits", SOON, || cluster.sh("cat $a/.keepfs/locks").contains("flock 9"));
+    cluster.replicas[2].signal(libc::SIGSTOP);
+    drop(holder);
+    let ran = cluster.try_sh("flock $b/lck sh -c 'echo mine > $b/f'", Duration::from_secs(40));
+    let mut next = cluster.background("flock $b/lck sleep 1000");
+    eventually("b holds it again", SOON, || {
+        cluster.try_sh("flock -n $a/lck true", SOON).code == Some(1)
+    });
+    cluster.replicas[2].signal(libc::SIGCONT);
+    assert_eq!(ran.code, Some(0), "the lock passed to b: {ran:?}");
+    eventually("the sleeper is told", SOON, || !sleeper.is_running());
+    assert!(next.is_running() && !got.exists(), "two had the lock");
+}
+
 #[test]
 fn sigterm_unmounts_and_ends_with_zero() {
     if !can_mount() {

@@ -10,7 +10,7 @@ use crate::replica::{
     Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, ReplicaStatus,
     SessionEvent, SnapshotMark,
 };
-use crate::tree::{Change, Command, ReplicaId};
+use crate::tree::{Change, Command, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 use raft::eraftpb::Entry;
@@ -33,6 +33,8 @@ pub struct Driver {
     subscriber: Option<Sender<Event>>,
     trigger: Trigger,
     visible: u64,
+    /// The session as it was announced.
+    believed: Option<SessionId>,
     /// As of the last tick.
     leads: bool,
     next_tick: Instant,
@@ -59,6 +61,7 @@ impl Driver {
             subscriber: None,
             trigger,
             visible: 0,
+            believed: None,
             leads: false,
             next_tick: Instant::now(),
             farewell: None,
@@ -80,6 +83,7 @@ impl Driver {
             self.tick(now);
             self.pass_on_visible(now);
             self.carry_out_all(now);
+            self.extend_belief();
         }
         self.end();
     }
@@ -198,6 +202,9 @@ impl Driver {
     }
 
     fn carry_out(&mut self, effects: Effects) {
+        for event in effects.events {
+            self.announce(event);
+        }
         for (to, message) in effects.send {
             match message {
                 PeerMessage::Snapshot { index, term, message } => {
@@ -235,9 +242,6 @@ impl Driver {
                 let _ = asker.send(answer);
             }
         }
-        for event in effects.events {
-            self.announce(event);
-        }
         if let Some(why) = effects.fatal {
             self.shared.fail(why);
         }
@@ -246,11 +250,14 @@ impl Driver {
     fn apply(&mut self, committed: Vec<Entry>) {
         let entries = committed.len() as u64;
         let bytes: u64 = committed.iter().map(|entry| entry.data.len() as u64).sum();
+        let shared = Arc::clone(&self.shared);
         let batch = {
-            let mut tree = self.shared.tree.write();
-            self.replica.apply(&mut tree, committed)
+            let mut tree = shared.tree.write();
+            let batch = self.replica.apply(&mut tree, committed);
+            self.announce_session();
+            batch
         };
-        self.shared.metrics.applied(entries);
+        shared.metrics.applied(entries);
         self.publish(batch);
         if self.trigger.is_due(entries, bytes) {
             self.freeze();
@@ -266,8 +273,7 @@ impl Driver {
         match snapshots::take_arrived(&self.shared, &mark) {
             Ok(tree) => {
                 let last = tree.zxid();
-                *self.shared.tree.write() = tree;
-                self.replica.restored(&self.shared.tree.read());
+                self.replace_tree(tree);
                 self.trigger.restored();
                 self.shared.metrics.snapshots_restored.add(1);
                 info!("the tree is now the leader's snapshot at {last}");
@@ -275,6 +281,14 @@ impl Driver {
             }
             Err(why) => self.shared.fail(why.to_string()),
         }
+    }
+
+    fn replace_tree(&mut self, new: Tree) {
+        let shared = Arc::clone(&self.shared);
+        let mut tree = shared.tree.write();
+        *tree = new;
+        self.replica.restored(&tree);
+        self.announce_session();
     }
 
     fn publish(&mut self, batch: Batch) {
@@ -285,13 +299,34 @@ impl Driver {
         self.notify(|| Event::Batch(Arc::new(batch)));
     }
 
+    /// What entries did to the session. Whoever reads the tree without its locks shall not believe
+    /// in it any more.
+    fn announce_session(&mut self) {
+        for event in self.replica.take_session_events() {
+            self.announce(event);
+        }
+    }
+
     fn announce(&mut self, event: SessionEvent) {
-        let (session, event) = match event {
-            SessionEvent::Opened(session) => (session.0, Event::SessionOpened(session)),
-            SessionEvent::Lost(session) => (0, Event::SessionLost(session)),
-        };
-        self.shared.session.store(session, Ordering::Release);
-        self.notify(|| event);
+        match event {
+            SessionEvent::Opened(session) => {
+                self.believed = Some(session);
+                self.shared.belief.begin(session, self.replica.session_deadline());
+                self.notify(|| Event::SessionOpened(session));
+            }
+            SessionEvent::Lost(session) => {
+                self.believed = None;
+                self.shared.belief.end();
+                self.notify(|| Event::SessionLost(session));
+            }
+        }
+    }
+
+    /// The leader may have acknowledged a keep-alive.
+    fn extend_belief(&self) {
+        if self.believed.is_some() && self.replica.session() == self.believed {
+            self.shared.belief.extend(self.replica.session_deadline());
+        }
     }
 
     fn notify(&mut self, event: impl FnOnce() -> Event) {
@@ -349,7 +384,7 @@ impl Driver {
     }
 
     fn end(mut self) {
-        self.shared.session.store(0, Ordering::Release);
+        self.shared.belief.end();
         for (_, done) in self.asked.drain() {
             done(Err(Failure::Stopping));
         }

@@ -8,6 +8,7 @@
 //!               \---- Persisted, SnapshotWritten, ... ----/
 //! ```
 
+mod belief;
 mod clock;
 mod driver;
 mod metrics;
@@ -32,7 +33,6 @@ use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl Node {
 
     /// The session, while it may be believed.
     pub fn session(&self) -> Option<SessionId> {
-        session(self.shared())
+        self.shared().belief.session()
     }
 
     /// The one listener (the mount) of this node's events: it misses none from the moment this
@@ -214,11 +214,6 @@ impl Node {
     pub fn stop(&self) {
         self.running.stop();
     }
-}
-
-fn session(shared: &Shared) -> Option<SessionId> {
-    let session = shared.session.load(Ordering::Acquire);
-    (session != 0).then_some(SessionId(session))
 }
 
 impl Running {

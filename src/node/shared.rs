@@ -1,5 +1,6 @@
 //! What the threads of one node share.
 
+use super::belief::Belief;
 use super::metrics::Metrics;
 use super::{Done, Event, NodeConfig};
 use crate::disk::{DataDirectory, Disk, Snapshots};
@@ -43,8 +44,7 @@ pub struct Shared {
     pub frozen: Mailbox<(SnapshotMark, Tree)>,
     /// A snapshot that came from a peer, already loaded.
     pub arrived: Mutex<Option<(SnapshotMark, Tree)>>,
-    /// 0: none that may be believed.
-    pub session: AtomicU64,
+    pub belief: Belief,
     pub visible: AtomicU64,
     /// The driver will look at `visible` by itself.
     pub visible_told: AtomicBool,
@@ -124,7 +124,7 @@ impl Shared {
             persist: Mailbox::default(),
             frozen: Mailbox::default(),
             arrived: Mutex::new(None),
-            session: AtomicU64::new(0),
+            belief: Belief::default(),
             visible: AtomicU64::new(0),
             visible_told: AtomicBool::new(false),
             status: Mutex::new(parts.status),

@@ -75,7 +75,7 @@ pub fn gather(shared: &Shared) -> Status {
         log_first: replica.log_first,
         snapshot: replica.snapshot,
         digest: format!("{digest:016x}"),
-        session: super::session(shared).map(|session| session.to_string()),
+        session: shared.belief.session().map(|session| session.to_string()),
         members: members.iter().map(|member| member_status(shared, &replica, member)).collect(),
     }
 }

@@ -1,7 +1,7 @@
 //! What committed entries do: [`Replica::apply`].
 
 use super::visibility;
-use super::{Applied, Batch, Failure, PeerMessage, Replica, SessionEvent};
+use super::{Answer, Applied, Batch, Failure, PeerMessage, Replica, SessionEvent, effects};
 use crate::format::entry;
 use crate::tree::{
     Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
@@ -53,8 +53,10 @@ impl Replica {
         }
         self.digests.restored(tree.zxid(), tree.digest());
         self.visibility.applied(tree.zxid());
-        let answers = self.proposals.look_up(tree);
-        self.outbox.answers.extend(answers);
+        for (id, answer) in self.proposals.look_up(tree) {
+            let answer = self.checked(answer);
+            self.answer(id, answer);
+        }
         for session in [self.session.id(), self.proposals.session()].into_iter().flatten() {
             if tree.session(session).is_none() {
                 self.session_ended(session);
@@ -133,9 +135,10 @@ impl Replica {
         let shows = visibility::shows(&changes);
         let own = self.proposals.session() == Some(proposal.session);
         if own && let Some(id) = self.proposals.applied(proposal.sequence) {
-            match reply.clone().map_err(Failure::Refused) {
-                Ok(reply) if shows => self.visibility.hold(zxid, id, Ok(reply), self.now.monotonic),
-                answer => self.answer(id, answer),
+            let answer = self.checked(reply.clone().map_err(Failure::Refused));
+            match answer.is_ok() && shows {
+                true => self.visibility.hold(zxid, id, answer, self.now.monotonic),
+                false => self.answer(id, answer),
             }
         } else if shows
             && let Some(origin) = self.sessions.replica(proposal.session)
@@ -149,6 +152,14 @@ impl Replica {
         self.notice_opening(&proposal.command, &reply);
         let origin = proposal.session;
         (!changes.is_empty()).then_some(Applied { zxid, stamp, origin, changes })
+    }
+
+    /// The answer to an own proposal: without its claim, if the session is believed no longer.
+    fn checked(&self, mut answer: Answer) -> Answer {
+        if self.session.id() != self.proposals.session() {
+            effects::void_claim(&mut answer);
+        }
+        answer
     }
 
     fn take_change(&mut self, tree: &Tree, change: &Change) {
@@ -176,7 +187,7 @@ impl Replica {
     /// A session is over, by the log's word.
     fn session_ended(&mut self, session: SessionId) {
         if self.session.ended(session) {
-            self.outbox.events.push(SessionEvent::Lost(session));
+            self.lose(session);
         }
         if self.proposals.session() == Some(session) {
             self.drop_pending();

@@ -7,6 +7,8 @@ use raft::eraftpb::{Entry, HardState};
 /// All a replica may ask of the world, to be done in this order.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// What time did to the session. What entries do to it: [`super::Replica::take_session_events`].
+    pub events: Vec<SessionEvent>,
     /// Send now. Loss is allowed; order between two replicas is not needed, but helps.
     pub send: Vec<(ReplicaId, PeerMessage)>,
     /// Make durable, then send `after`, then step [`super::Input::Persisted`].
@@ -23,21 +25,20 @@ pub struct Effects {
     pub answers: Vec<(u64, Answer)>,
     /// Answers to requests to join or leave.
     pub members: Vec<(u64, MembersAnswer)>,
-    pub events: Vec<SessionEvent>,
     /// This replica must stop: it disagrees with the leader, or was removed. Says why.
     pub fatal: Option<String>,
 }
 
 impl Effects {
     pub(super) fn is_empty(&self) -> bool {
-        self.send.is_empty()
+        self.events.is_empty()
+            && self.send.is_empty()
             && self.persist.is_none()
             && self.restore.is_none()
             && self.committed.is_empty()
             && !self.wants_snapshot
             && self.answers.is_empty()
             && self.members.is_empty()
-            && self.events.is_empty()
             && self.fatal.is_none()
     }
 }
@@ -81,6 +82,13 @@ pub enum Failure {
 }
 
 pub type Answer = Result<Reply, Failure>;
+
+/// A lock, or a place in its queue, is its holder's only as long as the session is.
+pub(super) fn void_claim(answer: &mut Answer) {
+    if let Ok(Reply::Granted { .. } | Reply::Queued { .. }) = answer {
+        *answer = Err(Failure::SessionLost);
+    }
+}
 
 /// The member list after the change, or a sentence why there was none.
 pub type MembersAnswer = Result<Vec<Member>, String>;

@@ -146,13 +146,37 @@ impl Replica {
         self.session.id()
     }
 
-    /// Takes note of the time, which never runs backwards here.
+    /// Until when [`Replica::session`] may be believed if nothing more is heard, on the clock of
+    /// [`Moment::monotonic`]; 0 if there is none.
+    pub fn session_deadline(&self) -> u64 {
+        self.session.deadline()
+    }
+
+    /// What became of the session in the last [`Replica::apply`] or [`Replica::restored`]: to be
+    /// heard of before the changes, for no lock of a lost session may be handed out.
+    pub fn take_session_events(&mut self) -> Vec<SessionEvent> {
+        std::mem::take(&mut self.outbox.events)
+    }
+
+    /// Takes note of the time, which never runs backwards here. Whatever comes next happens after
+    /// the session's deadline, if that has passed.
     fn at(&mut self, now: Moment) {
         if self.now == Moment::default() {
             self.leadership.since = now.monotonic;
         }
         self.now.monotonic = self.now.monotonic.max(now.monotonic);
         self.now.wall = now.wall;
+        if let Some(session) = self.session.lapse(self.now.monotonic) {
+            self.lose(session);
+        }
+    }
+
+    /// The session is believed no longer, and no lock or place in a queue that was had in it: not
+    /// even those that nobody has been told of.
+    fn lose(&mut self, session: SessionId) {
+        self.outbox.events.push(SessionEvent::Lost(session));
+        self.visibility.void_claims();
+        self.outbox.answers.iter_mut().for_each(|(_, answer)| effects::void_claim(answer));
     }
 
     fn send(&mut self, to: ReplicaId, message: PeerMessage) {

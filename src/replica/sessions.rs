@@ -37,12 +37,8 @@ enum State {
 /// What the own session needs now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Need {
-    Open {
-        nonce: u64,
-    },
+    Open { nonce: u64 },
     KeepAlive(SessionId),
-    /// The deadline passed.
-    Lost(SessionId),
 }
 
 impl OwnSession {
@@ -59,14 +55,24 @@ impl OwnSession {
         }
     }
 
+    /// Until when the session may be believed, by this host's clock; 0 if there is none.
+    pub(super) fn deadline(&self) -> u64 {
+        match self.state {
+            State::Open { deadline, .. } => deadline,
+            State::Opening { .. } => 0,
+        }
+    }
+
+    /// The session, if its deadline has passed: it is believed no longer.
+    pub(super) fn lapse(&mut self, now: u64) -> Option<SessionId> {
+        let session = self.id().filter(|_| now >= self.deadline())?;
+        self.start_opening();
+        Some(session)
+    }
+
     pub(super) fn need(&mut self, now: u64, leader_known: bool) -> Option<Need> {
         let interval = self.timeout / 8;
         match &mut self.state {
-            State::Open { session, deadline, .. } if now >= *deadline => {
-                let session = *session;
-                self.start_opening();
-                Some(Need::Lost(session))
-            }
             State::Open { session, keep_alive_at, .. } if leader_known && now >= *keep_alive_at => {
                 *keep_alive_at = now + interval;
                 Some(Need::KeepAlive(*session))

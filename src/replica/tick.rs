@@ -3,7 +3,7 @@
 use super::membership::{Asker, Decision, Step, Wish};
 use super::proposals::RETRY_AFTER;
 use super::sessions::Need;
-use super::{Failure, MembersAnswer, PeerMessage, Replica, SessionEvent, chance, guard, start};
+use super::{Failure, MembersAnswer, PeerMessage, Replica, chance, guard, start};
 use crate::format::entry;
 use crate::tree::{Command, Proposal, ReplicaId, SessionId};
 
@@ -68,7 +68,6 @@ impl Replica {
                     self.send(leader, PeerMessage::KeepAlive { session, sent: now })
                 }
                 (Need::KeepAlive(_), None) => {}
-                (Need::Lost(session), _) => self.outbox.events.push(SessionEvent::Lost(session)),
             }
         }
     }

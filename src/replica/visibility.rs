@@ -5,7 +5,7 @@
 //! `visibility_timeout` stops being attentive, until it has caught up with what was applied here by
 //! then.
 
-use super::{Answer, ReplicaConfig};
+use super::{Answer, ReplicaConfig, effects};
 use crate::tree::{Change, ReplicaId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,6 +73,11 @@ impl Visibility {
     /// The reply to an own change at `index`, which is the newest applied.
     pub(super) fn hold(&mut self, index: Zxid, id: u64, answer: Answer, now: u64) {
         self.held.push_back(Held { index, id, answer, since: now });
+    }
+
+    /// The session is lost in which the replies were had that still wait.
+    pub(super) fn void_claims(&mut self) {
+        self.held.iter_mut().for_each(|held| effects::void_claim(&mut held.answer));
     }
 
     /// An entry of `origin`'s session changed what mounts show.

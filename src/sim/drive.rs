@@ -32,6 +32,9 @@ impl World {
 
     /// In the order of the fields, as [`Effects`] demands.
     fn carry_out(&mut self, host: usize, effects: Effects) {
+        for event in effects.events {
+            self.session_event(host, event);
+        }
         for (to, message) in effects.send {
             self.send(host, to, message);
         }
@@ -45,15 +48,13 @@ impl World {
             self.checker.committed(self.now, host, &effects.committed);
             let Some(running) = &mut self.hosts[host].running else { return };
             let batch = running.replica.apply(&mut running.tree, effects.committed);
+            self.session_events(host);
             self.applied(host, batch);
         }
         for (id, answer) in effects.answers {
             self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
             self.counts.answered += u64::from(answer.is_ok());
             self.act(host, |workload, scene| workload.answered(id, answer, scene));
-        }
-        for event in effects.events {
-            self.session_event(host, event);
         }
         for (id, answer) in effects.members {
             self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
@@ -73,6 +74,14 @@ impl World {
         self.welcome_members(host);
         let delay = self.dice.between(delay / 10, delay);
         self.at(delay, Event::Shown { host, boot, zxid: batch.last });
+    }
+
+    /// What entries did to the session.
+    fn session_events(&mut self, host: usize) {
+        let Some(running) = &mut self.hosts[host].running else { return };
+        for event in running.replica.take_session_events() {
+            self.session_event(host, event);
+        }
     }
 
     fn session_event(&mut self, host: usize, event: SessionEvent) {
@@ -255,6 +264,8 @@ impl World {
         }
         running.replica.restored(&running.tree);
         running.snapshot = index;
+        self.session_events(host);
+        let Some(running) = &self.hosts[host].running else { return };
         let (zxid, digest) = (running.tree.zxid(), running.tree.digest());
         self.checker.compare_digest(self.now, host, zxid, digest);
         self.act(host, |workload, scene| workload.restored(scene));

@@ -2,7 +2,7 @@
 
 use crate::world::World;
 use keepfs::replica::Input;
-use keepfs::tree::{Command, Create, Ino, NewNode, ReplicaId};
+use keepfs::tree::{Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, TicketInfo};
 use std::fmt::Write as _;
 
 /// Runs one line. Numbers name replicas, unless said otherwise.
@@ -28,6 +28,8 @@ pub fn run(world: &mut World, line: &str) {
         }
         // tick ID HEARTBEATS: time passes for one; the others sleep.
         "tick" => (0..number(2)).for_each(|_| world.tick(&[number(1)])),
+        // pass HEARTBEATS: time passes, and nobody looks at a clock.
+        "pass" => world.now += number(1) * crate::world::HEARTBEAT,
         "campaign" => campaign(world, number(1)),
         "stabilize" => world.stabilize(),
         // deliver FROM->TO: what is on its way between the two, and nothing that comes of it.
@@ -68,6 +70,8 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
     let member = || words[2].parse::<u64>().expect(line);
     let input = match words[0] {
         "create" => Input::Submit { id: caller, command: create(words[2]) },
+        // lock ID INODE: all of it, for nobody else.
+        "lock" => Input::Submit { id: caller, command: lock(Ino(member())) },
         "remove" => Input::Submit { id: caller, command: remove(words[2]) },
         "release" => {
             Input::Submit { id: caller, command: Command::Release { inodes: vec![Ino(99)] } }
@@ -96,6 +100,12 @@ fn create(name: &str) -> Command {
         ticket: None,
         wait: false,
     })
+}
+
+fn lock(ino: Ino) -> Command {
+    let who = TicketInfo { pid: 7, command: b"flock"[..].into() };
+    let (start, end) = (0, i64::MAX as u64);
+    Command::Lock(Lock { ino, owner: 1, start, end, mode: LockMode::Exclusive, wait: true, who })
 }
 
 fn remove(name: &str) -> Command {

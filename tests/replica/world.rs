@@ -198,6 +198,7 @@ impl World {
 
     fn carry_out(&mut self, id: u64, effects: Effects) {
         let Effects {
+            events,
             send,
             persist,
             restore,
@@ -205,9 +206,9 @@ impl World {
             wants_snapshot,
             answers,
             members,
-            events,
             fatal,
         } = effects;
+        self.show_events(id, events);
         self.send(id, send);
         if let Some(job) = persist {
             if self.trace {
@@ -231,9 +232,6 @@ impl World {
         for (caller, answer) in members {
             writeln!(self.out, "{id}: #{caller} {}", crate::show::members(&answer)).unwrap();
         }
-        for event in events {
-            writeln!(self.out, "{id}: session {event:?}").unwrap();
-        }
         if let Some(why) = fatal {
             writeln!(self.out, "{id}: stops: {why}").unwrap();
             self.crash(id);
@@ -246,6 +244,20 @@ impl World {
         node.tree = Tree::read_snapshot(&mut bytes.as_slice()).unwrap();
         node.replica.as_mut().expect("it runs").restored(&node.tree);
         writeln!(self.out, "{id}: restores the tree at {}", mark.index).unwrap();
+        self.show_session(id);
+    }
+
+    /// What entries did to a replica's session.
+    fn show_session(&mut self, id: u64) {
+        let replica = self.nodes.get_mut(&id).and_then(|node| node.replica.as_mut());
+        let events = replica.expect("it runs").take_session_events();
+        self.show_events(id, events);
+    }
+
+    fn show_events(&mut self, id: u64, events: Vec<SessionEvent>) {
+        for event in events {
+            writeln!(self.out, "{id}: session {event:?}").unwrap();
+        }
     }
 
     fn apply(&mut self, id: u64, committed: Vec<Entry>) {
@@ -255,6 +267,7 @@ impl World {
         if self.trace && !shown.is_empty() {
             writeln!(self.out, "{id}: apply {} to {}", shown.join(" "), batch.last).unwrap();
         }
+        self.show_session(id);
     }
 
     fn send(&mut self, from: u64, messages: Vec<(ReplicaId, PeerMessage)>) {
