@@ -139,8 +139,8 @@ fn a_lock_passes_between_mounts_and_from_a_dead_host() {
     );
 }
 
-/// L8: a daemon that stands still while its host's lock is granted, and expires, wakes up to a lock that
-/// is another's.
+/// L8: a daemon that stands still while its host's lock is granted and its session expires wakes up
+/// without the lock.
 #[test]
 fn a_grant_that_a_host_sleeps_through_is_not_its_own() {
     if !can_mount() {

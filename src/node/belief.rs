@@ -1,5 +1,5 @@
-//! Which session this node believes in, and until when: asked by every thread, at any moment, so
-//! that a host that stood still believes in nothing before its replica has even looked at the clock.
+//! Which session this node believes in, and until when. Every thread asks by the clock, so a host
+//! that stood still believes in nothing even before its replica has noticed.
 
 use super::clock;
 use crate::tree::SessionId;

@@ -7,7 +7,8 @@ use raft::eraftpb::{Entry, HardState};
 /// All a replica may ask of the world, to be done in this order.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// What time did to the session. What entries do to it: [`super::Replica::take_session_events`].
+    /// What time did to the session; for what entries did to it, see
+    /// [`super::Replica::take_session_events`].
     pub events: Vec<SessionEvent>,
     /// Send now. Loss is allowed; order between two replicas is not needed, but helps.
     pub send: Vec<(ReplicaId, PeerMessage)>,
