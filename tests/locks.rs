@@ -218,6 +218,21 @@ impl World {
         assert_eq!(self.table.count_of(session), 0);
     }
 
+    /// How many ranges and waiters are in the way of one who waits, looking at each.
+    fn position(&self, of: &LockView, held: &[LockView], waits: &[LockView]) -> usize {
+        let by = |view: &LockView| Owner { session: view.session, owner: view.owner };
+        let span = |view: &LockView| Span { start: view.start, end: view.end };
+        let behind = self.model.behind(of.ino, by(of));
+        let ahead = |wait: &&LockView| wait.waiter < of.waiter && !behind.contains(&wait.waiter);
+        let in_the_way = |other: &&LockView| {
+            other.ino == of.ino
+                && by(other) != by(of)
+                && span(other).overlaps(span(of))
+                && Model::clash(other.mode, of.mode)
+        };
+        held.iter().chain(waits.iter().filter(ahead)).filter(in_the_way).count()
+    }
+
     /// What is there is what the model says, nobody waits for nothing, and a snapshot keeps it all.
     fn check(&self) {
         let (held, waits): (Vec<LockView>, Vec<LockView>) =
@@ -240,8 +255,15 @@ impl World {
         assert_eq!(BTreeSet::from_iter(waiting), self.model.waits.keys().copied().collect());
         for view in &waits {
             assert!(!self.model.blockers(view.waiter).is_empty(), "{} is stuck", view.waiter);
-            assert!(view.position > 0);
+            assert_eq!(view.position, self.position(view, &held, &waits), "{view:?}");
         }
+        for view in held.iter().chain(&waits) {
+            let (token, waiter) = (view.token, view.waiter);
+            let outcome =
+                token.map_or(LockGrant::Queued { waiter }, |token| LockGrant::Held { token });
+            assert_eq!(self.table.outcome(view.ino, waiter), Some(outcome));
+        }
+        assert_eq!(self.table.len(), held.len() + waits.len());
         let bytes = bincode::encode_to_vec(&self.table, bincode::config::standard()).unwrap();
         let (restored, _): (LockTable, usize) =
             bincode::decode_from_slice(&bytes, bincode::config::standard()).unwrap();

@@ -12,6 +12,7 @@ use super::releases::Key;
 use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
 use crate::node::Failure;
+use crate::tree::locks::{LockGrant, Owner, Span};
 use crate::tree::{
     Command, Ino, Lock, LockMode, LockOwner, LockView, Reply, SessionId, TicketInfo, Zxid,
 };
@@ -48,10 +49,6 @@ impl Range {
         Command::Unlock { ino, owner, start, end }
     }
 
-    fn overlaps(&self, view: &LockView) -> bool {
-        view.start <= self.end && self.start <= view.end
-    }
-
     /// All that this owner can hold of the file.
     fn all((ino, owner): Key) -> Range {
         Range { ino, fh: 0, owner, start: 0, end: LAST_BYTE }
@@ -71,15 +68,10 @@ impl Mount {
     /// `F_GETLK`: what stands in the way of the range, as far as it is known here.
     pub fn getlk(&self, range: Range, typ: i32, reply: ReplyLock) {
         let session = self.node.session();
-        let wants_all = mode_of(typ) == Some(LockMode::Exclusive);
-        let in_the_way = |view: &LockView| {
-            let own = Some(view.session) == session && view.owner == range.owner;
-            let conflicts = wants_all || view.mode == LockMode::Exclusive;
-            let held = view.token.is_some() && view.ticket.is_none();
-            held && !own && conflicts && range.overlaps(view)
-        };
-        let views = self.node.tree().locks_of(range.ino);
-        let Some(view) = views.into_iter().find(in_the_way) else {
+        let owner = Owner { session: session.unwrap_or(SessionId::NONE), owner: range.owner };
+        let span = Span { start: range.start, end: range.end };
+        let mode = mode_of(typ).unwrap_or(LockMode::Shared);
+        let Some(view) = self.node.tree().lock_conflict(range.ino, owner, span, mode) else {
             return reply.locked(range.start, range.end, libc::F_UNLCK, 0);
         };
         let typ = match view.mode {
@@ -226,17 +218,18 @@ impl Mount {
         if self.node.session() != Some(session) {
             return self.waiters.end(wait, End::SessionLost);
         }
-        let (view, zxid) = {
+        let token = {
             let tree = self.node.tree();
-            let view = tree.locks_of(ino).into_iter().find(|view| view.waiter == waiter);
-            (view, tree.zxid())
+            match tree.lock_outcome(ino, waiter) {
+                Some(LockGrant::Queued { .. }) => return,
+                Some(LockGrant::Held { token }) => token,
+                // It was held, and another thread of its owner gave it back.
+                None => tree.zxid(),
+            }
         };
-        // What is neither held nor queued was held, and another thread of its owner gave it back.
-        if let Some(token) = view.map_or(Some(zxid), |view| view.token) {
-            let waiters = Arc::clone(&self.waiters);
-            let grant = move || waiters.end(wait, End::Granted(token));
-            self.visible.after(token, Box::new(grant));
-        }
+        let waiters = Arc::clone(&self.waiters);
+        let grant = move || waiters.end(wait, End::Granted(token));
+        self.visible.after(token, Box::new(grant));
     }
 
     /// The lock may have been taken or queued for, and nobody will use it: undo both.

@@ -1,9 +1,10 @@
 //! What readers may ask of a tree.
 
 use super::inode::{Body, Inode};
+use super::locks::{LockGrant, Owner, Span};
 use super::{
-    Attributes, DirectoryEntry, Ino, LockView, Member, Name, Refusal, Reply, Role, SessionId,
-    SessionView, Tree, Usage, Zxid,
+    Attributes, DirectoryEntry, Ino, LockMode, LockView, Member, Name, Refusal, Reply, Role,
+    SessionId, SessionView, Tree, Usage, Zxid,
 };
 use std::sync::Arc;
 
@@ -162,6 +163,32 @@ impl Tree {
     /// The holder or waiter a ticket inode stands for.
     pub fn ticket(&self, ticket: Ino) -> Option<LockView> {
         self.locks.ticket(ticket)
+    }
+
+    /// The first holder of a locked file or `lock` directory.
+    pub fn lock_holder(&self, ino: Ino) -> Option<LockView> {
+        self.locks.holder(ino)
+    }
+
+    /// What became of the range of a file that was queued at `waiter`; `None`: it is no more.
+    pub fn lock_outcome(&self, ino: Ino, waiter: Zxid) -> Option<LockGrant> {
+        self.locks.outcome(ino, waiter)
+    }
+
+    /// What stands in the way of such a range right now.
+    pub fn lock_conflict(
+        &self,
+        ino: Ino,
+        owner: Owner,
+        span: Span,
+        mode: LockMode,
+    ) -> Option<LockView> {
+        self.locks.conflict(ino, owner, span, mode)
+    }
+
+    /// How many hold or wait for locks.
+    pub fn lock_count(&self) -> usize {
+        self.locks.len()
     }
 
     /// All holders and waiters of the tree, by inode.

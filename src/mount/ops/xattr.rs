@@ -102,7 +102,7 @@ fn virtual_value(tree: &Tree, of: &Attributes, name: &[u8]) -> Option<String> {
         b"sequence" => tree.ticket(of.ino)?.sequence.to_string(),
         b"token" => match tree.ticket(of.ino) {
             Some(ticket) => ticket.token?.to_string(),
-            None => tree.locks_of(of.ino).into_iter().find_map(|lock| lock.token)?.to_string(),
+            None => tree.lock_holder(of.ino)?.token?.to_string(),
         },
         b"holder" => holder(tree, of.ino)?,
         _ => return None,
@@ -111,7 +111,7 @@ fn virtual_value(tree: &Tree, of: &Attributes, name: &[u8]) -> Option<String> {
 
 /// Who holds the lock: in a `lock` directory the ticket's name, on a file `HOST:PID`.
 fn holder(tree: &Tree, ino: Ino) -> Option<String> {
-    let lock = tree.locks_of(ino).into_iter().find(|lock| lock.token.is_some())?;
+    let lock = tree.lock_holder(ino)?;
     if let Some((name, _)) = lock.ticket {
         return Some(String::from_utf8_lossy(&name).into_owned());
     }

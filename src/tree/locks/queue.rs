@@ -36,6 +36,25 @@ impl RangeQueue {
         self.waiting.values()
     }
 
+    /// What became of the request made at `waiter`: its token, or `None` while it waits.
+    pub fn outcome(&self, waiter: Zxid) -> Option<Option<Zxid>> {
+        let held = self.held.iter().find(|held| held.request.waiter == waiter);
+        let waits = || self.waiting.contains_key(&waiter).then_some(None);
+        held.map(|held| Some(held.token)).or_else(waits)
+    }
+
+    /// Every waiter, with how many it waits for: the number of its [`RangeQueue::blockers`]. They
+    /// are looked at one by one only where ranges differ; in a queue of `flock`s nobody is.
+    pub fn positions(&self) -> impl Iterator<Item = (&Request, usize)> {
+        let mut before = Before::default();
+        self.held.iter().for_each(|held| before.add(&held.request));
+        self.waiting.values().map(move |request| {
+            let position = before.count(request);
+            before.add(request);
+            (request, position.unwrap_or_else(|| self.blockers(request).len()))
+        })
+    }
+
     /// Whether `owner` holds or waits for anything here.
     pub fn knows(&self, owner: Owner) -> bool {
         self.held.iter().any(|held| held.request.by == owner)
@@ -58,7 +77,7 @@ impl RangeQueue {
 
     /// Everyone `request` has to wait for: holders, and waiters that came before it.
     pub fn blockers(&self, request: &Request) -> Vec<Owner> {
-        let behind = self.waiting_for(request.by);
+        let behind = self.waiting_for(request);
         let holders = self.held.iter().map(|held| &held.request);
         let earlier = self.waiting.range(..request.waiter);
         let earlier = earlier.filter(|(waiter, _)| !behind.contains(waiter));
@@ -72,24 +91,27 @@ impl RangeQueue {
     /// Whether `request` has to wait: [`RangeQueue::blockers`] is not empty.
     pub fn is_blocked(&self, request: &Request) -> bool {
         self.held.iter().any(|held| held.request.conflicts(request)) || {
-            let behind = self.waiting_for(request.by);
-            let mut earlier = self.waiting.range(..request.waiter);
-            earlier.any(|(waiter, other)| other.conflicts(request) && !behind.contains(waiter))
+            let earlier = self.waiting.range(..request.waiter);
+            let mut in_the_way = earlier.filter(|(_, other)| other.conflicts(request)).peekable();
+            in_the_way.peek().is_some() && {
+                let behind = self.waiting_for(request);
+                in_the_way.any(|(waiter, _)| !behind.contains(waiter))
+            }
         }
     }
 
-    /// The waiters of others that wait for what `owner` holds or asked for before them, directly or
-    /// behind one that does.
-    fn waiting_for(&self, owner: Owner) -> BTreeSet<Zxid> {
+    /// The waiters before `request` that wait for its owner: for what that one holds or asked for
+    /// before them, directly or behind one that does.
+    fn waiting_for(&self, request: &Request) -> BTreeSet<Zxid> {
         let held = self.held.iter().map(|held| &held.request);
-        let mut obstacles: Vec<&Request> = held.filter(|request| request.by == owner).collect();
+        let mut obstacles: Vec<&Request> = held.filter(|held| held.by == request.by).collect();
         let mut behind = BTreeSet::new();
-        for (waiter, request) in &self.waiting {
-            if request.by == owner {
-                obstacles.push(request);
-            } else if obstacles.iter().any(|obstacle| obstacle.conflicts(request)) {
+        for (waiter, earlier) in self.waiting.range(..request.waiter) {
+            if earlier.by == request.by {
+                obstacles.push(earlier);
+            } else if obstacles.iter().any(|obstacle| obstacle.conflicts(earlier)) {
                 behind.insert(*waiter);
-                obstacles.push(request);
+                obstacles.push(earlier);
             }
         }
         behind
@@ -158,5 +180,34 @@ impl RangeQueue {
             }
         }
         granted
+    }
+}
+
+/// What a request finds before it, summed up.
+#[derive(Default)]
+struct Before {
+    owners: BTreeSet<Owner>,
+    /// From the first byte of them all to the last.
+    hull: Option<Span>,
+    all: usize,
+    exclusive: usize,
+}
+
+impl Before {
+    fn add(&mut self, request: &Request) {
+        self.owners.insert(request.by);
+        self.hull = Some(self.hull.map_or(request.span, |hull| hull.with(request.span)));
+        self.all += 1;
+        self.exclusive += usize::from(request.mode == LockMode::Exclusive);
+    }
+
+    /// How many of them a request conflicts with, if only modes decide that: it overlaps every
+    /// one, and none is its owner's.
+    fn count(&self, request: &Request) -> Option<usize> {
+        let overlaps_all = self.hull.is_none_or(|hull| request.span.covers(hull));
+        (overlaps_all && !self.owners.contains(&request.by)).then_some(match request.mode {
+            LockMode::Exclusive => self.all,
+            LockMode::Shared => self.exclusive,
+        })
     }
 }

@@ -16,6 +16,15 @@ impl Span {
         self.start <= other.end && other.start <= self.end
     }
 
+    pub fn covers(self, other: Span) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// From the first byte of both to the last.
+    pub fn with(self, other: Span) -> Span {
+        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
     /// What is left of `self` without `cut`: nothing, one piece or two.
     pub fn without(self, cut: Span) -> impl Iterator<Item = Span> {
         let before = (self.start < cut.start)

@@ -1,10 +1,10 @@
 //! What readers may ask of the locks.
 
-use super::super::{Ino, LockMode, LockView, Name, SessionId};
-use super::LockTable;
+use super::super::{Ino, LockMode, LockView, Name, SessionId, Zxid};
 use super::queue::RangeQueue;
 use super::ranges::{Held, Owner, Request, Span};
 use super::tickets::{Ticket, TicketQueue};
+use super::{LockGrant, LockTable};
 
 impl LockTable {
     /// Holders, then waiters in the order of asking: ranges of a file, tickets of a `lock`
@@ -33,6 +33,35 @@ impl LockTable {
         let (directory, sequence) = *self.tickets.get(&ticket)?;
         let (_, found) = self.directories.get(&directory)?.after(sequence - 1).next()?;
         Some((directory, &found.name))
+    }
+
+    /// The first holder of a file's ranges, or of a `lock` directory.
+    pub fn holder(&self, ino: Ino) -> Option<LockView> {
+        let held = self.ranges.get(&ino).and_then(|queue| queue.held().next());
+        let ticket = || {
+            let (sequence, head) = self.directories.get(&ino)?.after(0).next()?;
+            Some(view_of_ticket(ino, sequence, head, 0)).filter(|view| view.token.is_some())
+        };
+        held.map(|held| view_of_held(ino, held)).or_else(ticket)
+    }
+
+    /// What became of the range of this file that was queued at `waiter`; `None` if it was given
+    /// back or cancelled.
+    pub fn outcome(&self, ino: Ino, waiter: Zxid) -> Option<LockGrant> {
+        Some(match self.ranges.get(&ino)?.outcome(waiter)? {
+            Some(token) => LockGrant::Held { token },
+            None => LockGrant::Queued { waiter },
+        })
+    }
+
+    /// Holders and waiters.
+    pub fn len(&self) -> usize {
+        let ranges: usize = self.ranges.values().map(|queue| queue.len()).sum();
+        ranges + self.tickets.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Everything, by inode.
@@ -85,10 +114,10 @@ fn tickets_of(directory: Ino, queue: &TicketQueue, views: &mut Vec<LockView>) {
 
 fn ranges_of(ino: Ino, queue: &RangeQueue, views: &mut Vec<LockView>) {
     views.extend(queue.held().map(|held| view_of_held(ino, held)));
-    views.extend(queue.waiting().map(|request| LockView {
-        position: queue.blockers(request).len(),
-        ..view_of_request(ino, request)
-    }));
+    let waiting = queue.positions();
+    views.extend(
+        waiting.map(|(request, position)| LockView { position, ..view_of_request(ino, request) }),
+    );
 }
 
 fn view_of_ticket(directory: Ino, sequence: u64, ticket: &Ticket, position: usize) -> LockView {
