@@ -228,9 +228,10 @@ impl Read for SnapshotReader {
 }
 
 fn decode_mark(bytes: &[u8]) -> io::Result<SnapshotMark> {
+    // Nothing has been checked yet: a length in here may be any.
+    let layout = bincode::config::standard().with_limit::<{ MARK_BYTES_MAX as usize }>();
     let ((index, term, conf), _): ((u64, u64, Vec<u8>), usize) =
-        bincode::decode_from_slice(bytes, bincode::config::standard())
-            .map_err(|error| invalid(error.to_string()))?;
+        bincode::decode_from_slice(bytes, layout).map_err(|error| invalid(error.to_string()))?;
     let conf: ConfState =
         ConfState::parse_from_bytes(&conf).map_err(|error| invalid(error.to_string()))?;
     Ok(SnapshotMark { index, term, conf })
@@ -286,5 +287,17 @@ impl Write for SteppedFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_whose_length_is_beyond_all_memory_is_refused() {
+        let mark = [77, 2, 253, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let problem = decode_mark(&mark).expect_err("no mark is that long");
+        assert_eq!(problem.kind(), ErrorKind::InvalidData);
     }
 }

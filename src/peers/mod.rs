@@ -6,7 +6,7 @@
 //! travel on connections of their own ([`bulk`]).
 
 pub mod bulk;
-mod connection;
+pub mod connection;
 mod hello;
 mod link;
 mod listener;
