@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub const HAND_OFF: &str = "lock hand-off";
-pub const COMMIT: &str = "overwrite, beside that";
+pub const COMMIT: &str = "overwrite, at that pace";
 pub const PROPAGATION: &str = "write to seen elsewhere";
 
 /// Long enough for a waiter to have queued: some commits.
@@ -30,16 +30,23 @@ pub fn measure(recorder: &mut Recorder, subject: &Subject, other: &Path) -> Resu
         let part = count / recorder.rounds();
         let passed = hand_offs(&one, &two, part).map_err(Error::file("lock", &two))?;
         recorder.add(HAND_OFF, subject.name(), passed);
-        commits(recorder, subject, &one).map_err(Error::file("write", &one))?;
+        let committed = commits(&one, part).map_err(Error::file("write", &one))?;
+        recorder.add(COMMIT, subject.name(), committed);
     }
     let seen = propagations(&one, &two, count).map_err(Error::file("read", &two))?;
     recorder.add(PROPAGATION, subject.name(), seen);
     fs::remove_file(&one).map_err(Error::file("remove", &one))
 }
 
-fn commits(recorder: &mut Recorder, subject: &Subject, path: &Path) -> io::Result<()> {
+/// Nanoseconds of overwrites as far apart as the hand-offs are: both wake daemons that were idle.
+fn commits(path: &Path, count: u32) -> io::Result<Vec<u64>> {
     let file = File::options().write(true).open(path)?;
-    recorder.repeat(COMMIT, subject.name(), |_| file.write_all_at(&[0; 100], 0))
+    let commit = |_| {
+        std::thread::sleep(QUEUED_AFTER);
+        let start = Instant::now();
+        file.write_all_at(&[0; 100], 0).map(|()| start.elapsed().as_nanos() as u64)
+    };
+    (0..count).map(commit).collect()
 }
 
 /// The file of `one` as it is seen below the mount point or directory `other`: the shortest tail of
