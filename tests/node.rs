@@ -310,6 +310,33 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_a_fourth_replica_joins() {
 }
 
 #[test]
+fn of_two_replicas_the_leader_can_be_removed_and_the_other_goes_on() {
+    let cluster = Cluster::start(&["a", "b"]);
+    (0..2).for_each(|at| ready(cluster.node(at)));
+    let leader = cluster.node(0).status().leader.expect("a leader");
+    let (removed, stays) = if leader == "a" { (0, 1) } else { (1, 0) };
+    let members = cluster.node(stays).remove_member(cluster.node(removed).id()).unwrap();
+    assert_eq!(members.len(), 1);
+    eventually("the removed one is told and stops", || {
+        cluster.node(removed).failed().is_some_and(|why| why.contains("was removed"))
+    });
+    make(cluster.node(stays), "after");
+}
+
+#[test]
+fn a_replica_that_was_away_when_it_was_removed_stops_when_it_comes_back() {
+    let mut cluster = Cluster::start(&["a", "b", "c"]);
+    (0..3).for_each(|at| ready(cluster.node(at)));
+    let id = cluster.node(2).id();
+    cluster.stop_one(2);
+    cluster.node(0).remove_member(id).unwrap();
+    cluster.start_one(2);
+    eventually("it is told and stops", || {
+        cluster.node(2).failed().is_some_and(|why| why.contains("was removed"))
+    });
+}
+
+#[test]
 fn a_snapshot_and_the_log_after_it_make_the_same_tree_again() {
     let mut cluster = Cluster::start(&["solo"]);
     ready(cluster.node(0));

@@ -66,9 +66,14 @@ impl Shared {
         let Some(member) = self.member(to) else {
             return Err(io::Error::new(ErrorKind::NotFound, format!("no member {to}")));
         };
+        self.dial(&member, purpose)
+    }
+
+    /// The same for one who need not be a member.
+    pub(super) fn dial(&self, member: &Member, purpose: Purpose) -> io::Result<Frames> {
         let mut frames = Frames::new(socket::dial(&member.address)?);
         frames.set_timeout(Some(HELLO_TIMEOUT))?;
-        frames.send(kind::HELLO, &self.hello(to, purpose))?;
+        frames.send(kind::HELLO, &self.hello(member.id, purpose))?;
         let answer: Result<Welcome, String> = frames.expect(kind::WELCOME)?;
         answer.map_err(|why| io::Error::new(ErrorKind::PermissionDenied, why))?;
         Ok(frames)

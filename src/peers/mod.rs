@@ -7,6 +7,7 @@
 
 pub mod bulk;
 pub mod connection;
+mod former;
 mod hello;
 mod link;
 mod listener;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::{Member, ReplicaId};
 use bulk::Bulk;
+use former::Former;
 use link::Link;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -63,6 +65,7 @@ struct Shared {
     instance: u64,
     cluster: Mutex<Option<u128>>,
     members: RwLock<Vec<Member>>,
+    former: Former,
     heard: Mutex<BTreeMap<ReplicaId, Instant>>,
     links: Mutex<BTreeMap<ReplicaId, Arc<Link>>>,
     listener: Listener,
@@ -93,6 +96,7 @@ impl Peers {
             instance: hello::instance(),
             cluster: Mutex::new(config.cluster),
             members: RwLock::new(config.members),
+            former: Former::default(),
             heard: Mutex::default(),
             links: Mutex::default(),
             listener,
@@ -109,13 +113,14 @@ impl Peers {
         self.reconcile(&members, handler)
     }
 
-    /// The address book changed: new members get a link, those gone lose it.
+    /// The address book changed: new members get a link, those gone lose it, but can be told so.
     pub fn set_members(
         &self,
         members: Vec<Member>,
         handler: Arc<dyn PeerHandler>,
     ) -> Result<(), Error> {
-        *self.shared.members.write() = members.clone();
+        let old = std::mem::replace(&mut *self.shared.members.write(), members.clone());
+        self.shared.former.note(&old, &members);
         self.reconcile(&members, handler)
     }
 
@@ -137,10 +142,14 @@ impl Peers {
     }
 
     /// Queues a message for the next [`Peers::flush`]; false, and it is dropped, if the queue is
-    /// full.
+    /// full. A former member can only be told that it is none.
     pub fn queue(&self, to: ReplicaId, message: PeerMessage) -> bool {
         let links = self.shared.links.lock();
-        links.get(&to).is_some_and(|link| link.queue(message))
+        match links.get(&to) {
+            Some(link) => link.queue(message),
+            None if message == PeerMessage::Removed => former::tell(&self.shared, to, message),
+            None => false,
+        }
     }
 
     /// Sends what is queued, one write for each peer. Never waits for the network.

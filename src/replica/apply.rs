@@ -1,7 +1,7 @@
 //! What committed entries do: [`Replica::apply`].
 
 use super::visibility;
-use super::{Answer, Applied, Batch, Failure, PeerMessage, Replica, SessionEvent, effects};
+use super::{Answer, Applied, Batch, Failure, Replica, SessionEvent, effects};
 use crate::format::entry;
 use crate::tree::{
     Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
@@ -47,6 +47,7 @@ impl Replica {
         self.founded = tree.cluster().is_some();
         self.sessions.read(tree, now);
         self.take_members(tree);
+        self.notice_old_removal(tree.zxid());
         if tree.zxid() != self.applied.0 {
             let term = raft::Storage::term(self.raw.store(), tree.zxid());
             self.applied = (tree.zxid(), term.unwrap_or(0));
@@ -110,15 +111,6 @@ impl Replica {
             return Ok(None);
         }
         self.apply_bytes(tree, entry.index, &entry.context)
-    }
-
-    fn removed(&mut self, id: ReplicaId, was_member: bool) {
-        self.heard.remove(&id);
-        if id == self.config.id && was_member {
-            self.fail("it was removed from the cluster".to_owned());
-        } else if self.leadership.here {
-            self.send(id, PeerMessage::Removed);
-        }
     }
 
     /// Draws from an outcome all that concerns this replica.

@@ -149,4 +149,7 @@ pub enum Input {
         id: u64,
         member: ReplicaId,
     },
+    /// This replica is about to stop: should it lead, another shall do so. See
+    /// [`super::Replica::is_resigning`].
+    Resign,
 }

@@ -3,6 +3,11 @@
 //! A host joins as a learner and gets a vote once its log has caught up. The list in the tree
 //! changes in the entry that changes raft's configuration. What is decided here is a function of
 //! the list as applied: a request is looked at again until the list satisfies it.
+//!
+//! A removed replica is needed until the others can do without it. They count its vote until they
+//! know that its removal is committed, and what they know only in memory a crash takes from them.
+//! So the leader lets it go when an entry that it proposed after applying the removal is committed:
+//! each replica of that quorum wrote the commit index with it ([`Membership::part`]).
 
 use super::MembersAnswer;
 use crate::limits::REPLICAS_MAX;
@@ -43,6 +48,8 @@ pub(super) struct Step {
 pub(super) enum Decision {
     Answer(MembersAnswer),
     Propose(Step),
+    /// Nothing now: what it waits for is on its way.
+    Wait,
     /// Hand the office over first: a leader does not remove itself.
     StepDown,
 }
@@ -52,6 +59,8 @@ pub(super) struct Membership {
     /// The list, as applied.
     members: Vec<Member>,
     requests: Vec<Request>,
+    /// On the leader: whom it removed, and the index that is to be applied before that one may go.
+    parting: Vec<(ReplicaId, u64)>,
 }
 
 impl Membership {
@@ -65,8 +74,10 @@ impl Membership {
         }
     }
 
-    /// Another leader, or none. Requests of peers are theirs to repeat.
+    /// Another leader, or none. Requests of peers are theirs to repeat. Who was removed before a
+    /// leader's term may go as soon as the leader has applied an entry of it.
     pub(super) fn leader_changed(&mut self) {
+        self.parting.clear();
         self.requests.retain(|request| matches!(request.asker, Asker::Here { .. }));
         self.requests.iter_mut().for_each(|request| request.retry_at = 0);
     }
@@ -92,12 +103,51 @@ impl Membership {
         self.requests.len() < before
     }
 
+    /// This replica is told that it may go: its own requests to leave, which are answered by that,
+    /// and the list without it.
+    pub(super) fn released(&mut self, here: ReplicaId) -> (Vec<u64>, Vec<Member>) {
+        let own = |request: &mut Request| match (&request.wish, request.asker) {
+            (Wish::Leave { member }, Asker::Here { id }) if *member == here => Some(id),
+            _ => None,
+        };
+        let asked = self.requests.iter_mut().filter_map(own).collect();
+        (asked, self.members.iter().filter(|member| member.id != here).cloned().collect())
+    }
+
+    /// Whether someone asked this replica to let `id` leave.
+    pub(super) fn is_leaving(&self, id: ReplicaId) -> bool {
+        self.requests.iter().any(|request| request.wish == Wish::Leave { member: id })
+    }
+
+    /// On the leader: `id` was removed in its term; it may go when an entry is applied that is
+    /// appended from now on, at `index` or after.
+    pub(super) fn part(&mut self, id: ReplicaId, index: u64) {
+        self.parting.push((id, index));
+    }
+
+    /// The index that has to be applied before all those removed may go, if they may not yet.
+    pub(super) fn parts_at(&self) -> Option<u64> {
+        self.parting.iter().map(|(_, index)| *index).max()
+    }
+
+    /// On the leader: whether `id` was removed and may not go yet.
+    pub(super) fn is_parting(&self, id: ReplicaId) -> bool {
+        self.parting.iter().any(|(parting, _)| *parting == id)
+    }
+
+    /// Those who may go now that `applied` is applied, each once.
+    pub(super) fn parted(&mut self, applied: u64) -> Vec<ReplicaId> {
+        let parted = self.parting.extract_if(.., |(_, index)| *index <= applied);
+        parted.map(|(id, _)| id).collect()
+    }
+
     pub(super) fn expire(&mut self, now: u64, limit: u64) -> Vec<Asker> {
         let late = |request: &mut Request| now.saturating_sub(request.since) >= limit;
         self.requests.extract_if(.., late).map(|request| request.asker).collect()
     }
 
-    /// On the leader: answers what is settled, and tells the next step towards the rest.
+    /// On the leader: answers what is settled, and tells the next step towards the rest. It goes
+    /// itself when nobody else waits: of two who leave, neither would get its wish from the other.
     /// `matched` is how far a replica's log is known to match; `new_id` the next free id.
     pub(super) fn settle(
         &mut self,
@@ -106,22 +156,24 @@ impl Membership {
         matched: impl Fn(ReplicaId) -> u64,
     ) -> (Vec<(Asker, MembersAnswer)>, Option<Decision>) {
         let (mut answers, mut next) = (Vec::new(), None);
-        let members = &self.members;
+        let (members, parting) = (&self.members, &self.parting);
         self.requests.retain(|request| {
             let decision = match &request.wish {
                 Wish::Join { name, address } => join(members, name, address, new_id, &matched),
+                Wish::Leave { member } if parting.iter().any(|(id, _)| id == member) => {
+                    Decision::Wait
+                }
                 Wish::Leave { member } => leave(members, *member, here),
             };
             match decision {
                 Decision::Answer(answer) => {
                     answers.push((request.asker, answer));
-                    false
+                    return false;
                 }
-                step => {
-                    next.get_or_insert(step);
-                    true
-                }
+                step if matches!(next, None | Some(Decision::StepDown)) => next = Some(step),
+                _ => {}
             }
+            true
         });
         (answers, next)
     }

@@ -52,6 +52,11 @@ pub enum PeerMessage {
         id: u64,
         result: Result<Vec<Member>, String>,
     },
-    /// From the leader: the receiver is no member (any more).
+    /// From the leader: the receiver is no member any more, and may stop: nobody needs its vote.
     Removed,
+    /// From a replica that its own log has removed by the entry `applied`, or one before it: may
+    /// it stop?
+    MayStop {
+        applied: Zxid,
+    },
 }

@@ -16,6 +16,7 @@
 
 mod apply;
 mod chance;
+mod departure;
 mod digest;
 mod effects;
 mod guard;
@@ -67,6 +68,10 @@ pub struct Replica {
     reads: reads::Reads,
     visibility: visibility::Visibility,
     membership: membership::Membership,
+    /// Removed, by the own log's word: when to ask again whether it may stop.
+    removed: Option<u64>,
+    /// About to stop, and led when it was told so.
+    resigning: bool,
     digests: digest::Digests,
 
     /// Where the tree stands.
@@ -116,6 +121,8 @@ impl Replica {
             reads: reads::Reads::new(nonce),
             visibility: visibility::Visibility::new(&config),
             membership: membership::Membership::default(),
+            removed: None,
+            resigning: false,
             digests: digest::Digests::default(),
             applied,
             knows_tree: false,

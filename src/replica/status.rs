@@ -8,7 +8,7 @@ use raft::StateRole;
 /// [`super::Moment::monotonic`].
 #[derive(Clone, Debug)]
 pub struct ReplicaStatus {
-    /// `leader`, `follower`, `candidate`, `pre-candidate` or `learner`.
+    /// `leader`, `follower`, `candidate`, `pre-candidate`, `learner` or `removed`.
     pub role: &'static str,
     pub term: u64,
     pub leader: Option<ReplicaId>,
@@ -70,6 +70,7 @@ impl Replica {
             StateRole::Candidate => "candidate",
             StateRole::PreCandidate => "pre-candidate",
             StateRole::Follower if self.raw.raft.promotable() => "follower",
+            StateRole::Follower if self.removed.is_some() => "removed",
             StateRole::Follower => "learner",
         }
     }

@@ -6,7 +6,7 @@ use super::reads::Question;
 use super::{Failure, Input, Moment, PeerMessage, Replica, SnapshotMark};
 use crate::tree::{Command, ReplicaId};
 use protobuf::Message as _;
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::Message;
 use raft::{ProgressState, SnapshotStatus};
 
 impl Replica {
@@ -37,6 +37,10 @@ impl Replica {
             }
             Input::RemoveMember { id, member } => {
                 self.membership.request(Asker::Here { id }, Wish::Leave { member }, now)
+            }
+            Input::Resign => {
+                self.resigning = self.leadership.here;
+                self.resign();
             }
         }
         self.observe_leader();
@@ -86,7 +90,8 @@ impl Replica {
                     self.outbox.members.push((id, result));
                 }
             }
-            PeerMessage::Removed => self.fail("it was removed from the cluster".to_owned()),
+            PeerMessage::Removed => self.released(),
+            PeerMessage::MayStop { applied } => self.asked_to_release(from, applied),
         }
     }
 
@@ -133,22 +138,6 @@ impl Replica {
         if let Err(error) = self.raw.step(message) {
             ::log::debug!("raft did not take a message: {error}");
         }
-    }
-
-    /// A replica that does not know that it was removed asks for votes for ever. A leader that has
-    /// applied everything before its term knows every member; only one of a later term could know
-    /// more.
-    fn tell_if_removed(&mut self, from: ReplicaId, message: &Message) -> bool {
-        let raft = &self.raw.raft;
-        let removed = message.get_msg_type() == MessageType::MsgRequestPreVote
-            && self.leadership.here
-            && message.term <= raft.term + 1
-            && raft.apply_to_current_term()
-            && raft.prs().get(from.0).is_none();
-        if removed {
-            self.send(from, PeerMessage::Removed);
-        }
-        removed
     }
 
     fn persisted(&mut self, number: u64) {

@@ -9,6 +9,9 @@ use crate::tree::{Command, Proposal, ReplicaId, SessionId};
 
 /// A learner this close to the log's end gets its vote.
 const CAUGHT_UP: u64 = 64;
+/// Heartbeats after its election before a leader hands its office over because it leaves: by then
+/// it knows who else wants to. Two who leave would else elect each other for ever.
+const SETTLED_AFTER: u64 = 3;
 
 impl Replica {
     pub(super) fn tick(&mut self) {
@@ -21,9 +24,11 @@ impl Replica {
             self.expire_sessions();
             self.announce_digest();
             self.change_members();
+            self.resign();
         } else if let Some(leader) = self.leadership.leader {
             self.forward_wishes(leader);
         }
+        self.ask_to_stop();
     }
 
     /// One raft tick a heartbeat; after a pause, time that nobody lived through is not made up for.
@@ -135,6 +140,7 @@ impl Replica {
         if !self.leadership.here || !self.founded || !self.raw.raft.apply_to_current_term() {
             return;
         }
+        self.release_removed();
         let raft = &self.raw.raft;
         let matched = |id: ReplicaId| raft.prs().get(id.0).map_or(0, |progress| progress.matched);
         // The index of its own entry: never given twice, even if a change is lost.
@@ -149,9 +155,13 @@ impl Replica {
         }
         match next.or(promoted.map(Decision::Propose)) {
             Some(Decision::Propose(step)) if !busy => self.propose_members(step),
-            Some(Decision::StepDown) => self.hand_office_over(),
+            Some(Decision::StepDown) if self.has_settled() => self.hand_office_over(),
             _ => {}
         }
+    }
+
+    fn has_settled(&self) -> bool {
+        self.now.monotonic - self.leadership.since >= SETTLED_AFTER * self.config.heartbeat
     }
 
     fn propose_members(&mut self, step: Step) {
@@ -161,20 +171,6 @@ impl Replica {
         let change = start::change_one(step.id, step.how);
         if let Err(error) = self.raw.propose_conf_change(context, change) {
             ::log::debug!("raft did not take a membership change: {error}");
-        }
-    }
-
-    /// To the voter whose log is furthest.
-    fn hand_office_over(&mut self) {
-        let raft = &self.raw.raft;
-        let voters = raft.prs().iter().filter(|(id, _)| {
-            **id != self.config.id.0 && raft.prs().conf().voters().contains(**id)
-        });
-        let best = voters.map(|(id, progress)| (progress.matched, *id)).max();
-        if let Some((_, id)) = best
-            && raft.lead_transferee.is_none()
-        {
-            self.raw.transfer_leader(id);
         }
     }
 }

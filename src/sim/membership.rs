@@ -8,8 +8,11 @@ use crate::tree::{Member, Tree};
 
 /// Hosts a world may come to have.
 const HOSTS_MAX: usize = 8;
-/// Replicas that stay members whatever happens.
-const MEMBERS_MIN: usize = 3;
+/// Replicas that stay members whatever happens: with one of them left, nobody's vote makes up for
+/// that of one who left too early.
+const MEMBERS_MIN: usize = 1;
+/// Hosts that are on their way out at once.
+const LEAVING_MAX: usize = 2;
 /// Numbers of these requests, apart from the clients' own.
 const REQUESTS: u64 = 1 << 40;
 
@@ -19,18 +22,29 @@ impl World {
         let via = self.dice.roll(self.hosts.len());
         let Some(running) = &self.hosts[via].running else { return };
         let members = running.tree.members().to_vec();
-        let joins = self.hosts.len() < HOSTS_MAX && self.dice.chance(600);
-        if joins {
+        if self.hosts.len() < HOSTS_MAX && self.dice.chance(600) {
             let id = REQUESTS + self.now;
             let (name, address) = (name_of(self.hosts.len()), address_of(self.hosts.len()));
             self.trace.note(self.now, format_args!("h{via} is asked to let {name} join"));
-            self.step(via, Input::AddMember { id, name, address });
-        } else if members.len() > MEMBERS_MIN
-            && let Some(member) = self.dice.pick(&members)
+            return self.step(via, Input::AddMember { id, name, address });
+        }
+        self.let_one_leave(via, &members);
+        if self.dice.chance(400) {
+            // Maybe another one, asked by another one.
+            let via = self.dice.roll(self.hosts.len());
+            self.let_one_leave(via, &members);
+        }
+    }
+
+    fn let_one_leave(&mut self, via: usize, members: &[Member]) {
+        let outstanding = self.hosts.iter().filter(|host| host.leaving && !host.left).count();
+        if outstanding < LEAVING_MAX
+            && members.len() > MEMBERS_MIN + outstanding
+            && let Some(member) = self.dice.pick(members)
             && let Some(leaving) = self.hosts.iter().position(|host| host.id == member.id)
-            && !self.hosts.iter().any(|host| host.leaving && !host.left)
+            && !self.hosts[leaving].leaving
         {
-            let (id, member) = (REQUESTS + self.now, member.id);
+            let (id, member) = (REQUESTS + self.now + leaving as u64, member.id);
             self.trace.note(self.now, format_args!("h{via} is asked to let h{leaving} leave"));
             self.hosts[leaving].leaving = true;
             self.step(via, Input::RemoveMember { id, member });

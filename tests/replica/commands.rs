@@ -51,6 +51,8 @@ pub fn run(world: &mut World, line: &str) {
         "fill" => fill(world, number(1), number(2)),
         // stray ID: its tree takes an entry that no log has.
         "stray" => stray(world, number(1)),
+        // resign ID: it is about to stop.
+        "resign" => world.step(number(1), Input::Resign),
         "mount" => world.step(number(1), Input::Mounted { mounted: words[2] == "on" }),
         "visible" => world.step(number(1), Input::Visible { zxid: number(2) }),
         _ => ask(world, line, &words),
