@@ -3,7 +3,7 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::cluster::{Cluster, OP_TIMEOUT};
+use support::cluster::{Cluster, OP_TIMEOUT, PATIENT};
 use support::{can_mount, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -180,6 +180,43 @@ fn sigterm_unmounts_and_ends_with_zero() {
     cluster.run(&[0]);
     cluster.wait_ready();
     assert_eq!(cluster.sh("cat $a/f"), "kept");
+}
+
+#[test]
+fn a_leader_that_is_stopped_costs_the_others_no_election_and_no_session() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start_with(3, PATIENT);
+    cluster.sh("touch $a/lck");
+    let stopped = cluster.leader(0);
+    let (leader, other) =
+        (cluster.replicas[stopped].name, cluster.replicas[(stopped + 1) % 3].name);
+    let _holder = cluster.background(&format!("flock ${leader}/lck sleep 1000"));
+    eventually("the leader's host holds the lock", SOON, || {
+        cluster.try_sh(&format!("flock -n ${other}/lck true"), SOON).code == Some(1)
+    });
+    let mut next = cluster.background(&format!("flock ${other}/lck true"));
+    let writes = format!(
+        "while sleep 0.01; do echo x > ${other}/f; date +%s%N; done > {}/moments",
+        cluster.dir.path().display()
+    );
+    let writer = cluster.background(&writes);
+    std::thread::sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    assert_eq!(cluster.replicas[stopped].stop(), Some(0));
+    let ran = cluster.try_sh(&format!("echo after > ${other}/f"), SOON);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    eventually("the lock has passed on", SOON, || !next.is_running());
+    // An election takes ten seconds and more, and a session forty.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(8), "{leader} was gone for {took:?}");
+    drop(writer);
+    let moments = std::fs::read_to_string(cluster.dir.path().join("moments")).unwrap();
+    let moments: Vec<u64> = moments.lines().map(|line| line.parse().unwrap()).collect();
+    let gap = moments.windows(2).map(|pair| pair[1] - pair[0]).max().expect("some writes");
+    assert!(gap < 4_000_000_000, "no write for {gap} ns while {leader} stopped");
+    assert_ne!(cluster.leader((stopped + 1) % 3), stopped);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The replica's thread: takes all inputs that wait, steps them, and carries out what comes of it.
 //! Everything that arrives while it works is one batch, and so becomes one append and one sync.
 
+mod farewell;
+
 use super::shared::{Job, Shared, refuse};
 use super::snapshots::{self, Trigger};
 use super::{Done, Event, clock};
@@ -10,17 +12,15 @@ use crate::replica::{
     Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, ReplicaStatus,
     SessionEvent, SnapshotMark,
 };
-use crate::tree::{Change, Command, ReplicaId, SessionId, Tree};
+use crate::tree::{Change, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
+use farewell::Farewell;
 use log::{info, warn};
 use raft::eraftpb::Entry;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// For the end of the session to commit when the node stops.
-const FAREWELL: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// The owner of the replica.
 pub struct Driver {
@@ -39,12 +39,6 @@ pub struct Driver {
     leads: bool,
     next_tick: Instant,
     farewell: Option<Farewell>,
-}
-
-/// The node is stopping; its session's last command is on the way.
-struct Farewell {
-    id: u64,
-    deadline: Instant,
 }
 
 impl Driver {
@@ -72,7 +66,7 @@ impl Driver {
     pub fn run(mut self) {
         self.learn_members();
         let mut jobs = Vec::new();
-        while self.shared.failed().is_none() && !self.parted() {
+        while self.shared.failed().is_none() && !self.has_parted() {
             if self.shared.inbox.take(&mut jobs, Some(self.next_tick)) == Taken::Closed {
                 break;
             }
@@ -81,6 +75,7 @@ impl Driver {
                 self.handle(now, job);
             }
             self.tick(now);
+            self.go_on_parting(now);
             self.pass_on_visible(now);
             self.carry_out_all(now);
             self.extend_belief();
@@ -360,27 +355,6 @@ impl Driver {
                 Err(error) => self.shared.fail(error.to_string()),
             }
         }
-    }
-
-    fn say_farewell(&mut self, now: Moment) {
-        if self.farewell.is_some() {
-            return;
-        }
-        let deadline = Instant::now() + FAREWELL;
-        let id = self.remember(Box::new(|_| {}));
-        self.farewell = Some(Farewell { id, deadline });
-        if self.replica.status().session.is_some() {
-            self.replica.step(now, Input::Submit { id, command: Command::CloseSession });
-        } else {
-            self.asked.remove(&id);
-        }
-    }
-
-    /// Stopping, and the farewell has been answered or has had its time.
-    fn parted(&self) -> bool {
-        self.farewell.as_ref().is_some_and(|farewell| {
-            !self.asked.contains_key(&farewell.id) || Instant::now() >= farewell.deadline
-        })
     }
 
     fn end(mut self) {

@@ -7,14 +7,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+type Settings = &'static [(&'static str, &'static str)];
+
 /// Short enough for tests that wait for them, long enough for a machine with two busy cores.
-const SETTINGS: &[(&str, &str)] = &[
+const SETTINGS: Settings = &[
     ("KEEPFS_OP_TIMEOUT", "3s"),
     ("KEEPFS_SESSION_TIMEOUT", "4s"),
     ("KEEPFS_ELECTION_TIMEOUT", "1s"),
 ];
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// An election, or the end of a silent session, would be noticed.
+pub const PATIENT: Settings = &[
+    ("KEEPFS_OP_TIMEOUT", "20s"),
+    ("KEEPFS_SESSION_TIMEOUT", "40s"),
+    ("KEEPFS_ELECTION_TIMEOUT", "10s"),
+    ("KEEPFS_HEARTBEAT", "100ms"),
+];
 
 pub const OP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -32,29 +42,39 @@ pub struct Replica {
     pub namespace: Option<String>,
     /// Where it joins a running cluster, if it does not found one.
     joins: Option<String>,
+    settings: Settings,
     process: Option<Child>,
 }
 
 impl Cluster {
     /// `count` replicas on loopback, mounted and writable.
     pub fn start(count: usize) -> Cluster {
+        Cluster::start_with(count, SETTINGS)
+    }
+
+    pub fn start_with(count: usize, settings: Settings) -> Cluster {
         let listeners: Vec<_> =
             (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = listeners.iter().map(|l| (l.local_addr().unwrap().to_string(), None));
         let addresses: Vec<_> = addresses.collect();
         drop(listeners);
-        Cluster::at(addresses)
+        Cluster::of(addresses, settings)
     }
 
     /// A replica at each (address, namespace).
     pub fn at(addresses: Vec<(String, Option<String>)>) -> Cluster {
+        Cluster::of(addresses, SETTINGS)
+    }
+
+    fn of(addresses: Vec<(String, Option<String>)>, settings: Settings) -> Cluster {
         let dir = tempfile::Builder::new().prefix("keepfs-test-").tempdir().unwrap();
         let replicas = NAMES.into_iter().zip(addresses);
         let replicas = replicas.map(|(name, (address, namespace))| {
             let (data, mount) = (dir.path().join("data").join(name), dir.path().join(name));
             fs::create_dir_all(&data).unwrap();
             fs::create_dir(&mount).unwrap();
-            Replica { name, address, data, mount, namespace, joins: None, process: None }
+            let (joins, process) = (None, None);
+            Replica { name, address, data, mount, namespace, joins, settings, process }
         });
         let replicas = replicas.collect();
         let mut cluster = Cluster { replicas, dir };
@@ -72,8 +92,9 @@ impl Cluster {
         fs::create_dir(&mount).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, joins) = (free.to_string(), Some(self.replicas[0].address.clone()));
+        let (namespace, settings, process) = (None, SETTINGS, None);
         let mut replica =
-            Replica { name, address, data, mount, namespace: None, joins, process: None };
+            Replica { name, address, data, mount, namespace, joins, settings, process };
         replica.run("");
         replica.wait_ready();
         self.replicas.push(replica);
@@ -146,7 +167,7 @@ impl Replica {
             None => drop(command.args(["--bootstrap", founders])),
         }
         command.arg("--data").arg(&self.data).arg("--mount").arg(&self.mount);
-        command.envs(SETTINGS.iter().copied()).stdin(Stdio::null());
+        command.envs(self.settings.iter().copied()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
     }
