@@ -65,6 +65,8 @@ impl Driver {
     /// Runs until the node stops or fails.
     pub fn run(mut self) {
         self.learn_members();
+        // What is committed is applied before the first tick: the only voter campaigns in it.
+        self.carry_out_all(clock::now());
         let mut jobs = Vec::new();
         while self.shared.failed().is_none() && !self.has_parted() {
             if self.shared.inbox.take(&mut jobs, Some(self.next_tick)) == Taken::Closed {

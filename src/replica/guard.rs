@@ -13,14 +13,22 @@ const NUMBER_MAX: u64 = 1 << 60;
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     Step,
-    /// Not now: a vote that would make this replica leader before its own log is durable.
+    /// Not now: a vote that could make this replica leader before the disk has reported its log.
+    /// raft-rs requires that of a new leader, for every write it asked for. The vote request left
+    /// after them, but its answer may overtake the report.
     Later,
     Ignore(&'static str),
     /// Not the peer but this replica is wrong.
     Fatal(String),
 }
 
-pub(super) fn judge(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -> Verdict {
+/// `writing`: the disk has not reported all that it was given.
+pub(super) fn judge(
+    raw: &RawNode<Window>,
+    writing: bool,
+    from: ReplicaId,
+    message: &Message,
+) -> Verdict {
     if message.from != from.0 || message.to != raw.raft.id {
         return Verdict::Ignore("its sender or receiver is another replica");
     }
@@ -37,7 +45,11 @@ pub(super) fn judge(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -
         MessageType::MsgReadIndex if message.entries.len() != 1 || message.term != 0 => {
             Verdict::Ignore("a read index of no form")
         }
-        MessageType::MsgRequestVoteResponse if leads_too_early(raw) => Verdict::Later,
+        MessageType::MsgRequestVoteResponse
+            if writing && raw.raft.state == StateRole::Candidate =>
+        {
+            Verdict::Later
+        }
         MessageType::MsgTimeoutNow if message.from != raw.raft.leader_id || !may_tick(raw) => {
             Verdict::Ignore("only the leader hands its office over, and not to everyone")
         }
@@ -99,13 +111,6 @@ fn judge_heartbeat(raw: &RawNode<Window>, message: &Message) -> Verdict {
         ));
     }
     Verdict::Step
-}
-
-/// raft-rs requires of a new leader that its log is durable. The vote request left after that, but
-/// its answer may overtake the disk's report.
-fn leads_too_early(raw: &RawNode<Window>) -> bool {
-    let log = &raw.raft.raft_log;
-    raw.raft.state == StateRole::Candidate && log.persisted < log.last_index()
 }
 
 /// Whether raft may look at its clock. The only voter elects itself in the tick, so its log must be

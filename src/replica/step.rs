@@ -126,7 +126,7 @@ impl Replica {
     }
 
     fn step_if_fit(&mut self, from: ReplicaId, message: Message) {
-        match guard::judge(&self.raw, from, &message) {
+        match guard::judge(&self.raw, self.persistence.outstanding(), from, &message) {
             Verdict::Step => self.step_raft(message),
             Verdict::Later => self.early_votes.push((from, message)),
             Verdict::Ignore(why) => ::log::warn!("ignored a message of replica {from}: {why}"),

@@ -42,7 +42,9 @@ impl Replica {
         self.flush_commit = true;
         let raft = &mut self.raw.raft;
         let only_voter = raft.promotable() && raft.prs().is_singleton();
-        if only_voter && self.leadership.leader.is_none() {
+        // To campaign, raft reads all that is committed and not applied, at once.
+        let caught_up = raft.raft_log.applied >= raft.raft_log.committed;
+        if only_voter && caught_up && self.leadership.leader.is_none() {
             // Nobody else can lead: no need to wait for an election timeout.
             if let Err(error) = self.raw.campaign() {
                 ::log::debug!("cannot campaign: {error}");
