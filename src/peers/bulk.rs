@@ -106,13 +106,13 @@ impl Bulk {
         send_data(&mut frames, length, data).map_err(|error| match error {
             SendError::Source(error) => error,
             // A receiver that gave up says why before it closes.
-            SendError::Wire(error) => match frames.next().and_then(refusal) {
+            SendError::Wire(error) => match frames.next_frame().and_then(refusal) {
                 Err(said) if said.kind() != ErrorKind::UnexpectedEof => said,
                 _ => error,
             },
         })?;
         frames.set_timeout(Some(RECEIPT_TIMEOUT))?;
-        match frames.next()? {
+        match frames.next_frame()? {
             (kind::BULK_RECEIPT, payload) => decode(payload),
             other => Err(refusal(other).err().unwrap_or_else(|| invalid("no receipt"))),
         }
@@ -132,7 +132,7 @@ impl Bulk {
         frames.set_timeout(Some(DATA_TIMEOUT))?;
         let request = Request::Fetch { kind: kind.into(), name: name.into(), offset, length };
         frames.send(kind::BULK_REQUEST, &request)?;
-        match frames.next()? {
+        match frames.next_frame()? {
             (kind::BULK_READY, payload) => {
                 let length = decode(payload)?;
                 Ok((length, Box::new(Incoming::new(frames, length))))
@@ -276,7 +276,7 @@ impl Read for Incoming {
             if self.left == 0 {
                 return Ok(0);
             }
-            self.chunk = match self.frames.next()? {
+            self.chunk = match self.frames.next_frame()? {
                 (kind::BULK_DATA, payload) => decode(payload)?,
                 other => return Err(refusal(other).err().unwrap_or_else(|| invalid("no data"))),
             };

@@ -101,7 +101,7 @@ impl Frames {
     }
 
     /// The next frame: its kind and payload. `UnexpectedEof` when the other side has closed.
-    pub fn next(&mut self) -> io::Result<(u8, &[u8])> {
+    pub fn next_frame(&mut self) -> io::Result<(u8, &[u8])> {
         while !self.has_frame()? {
             self.fill()?;
         }
@@ -112,7 +112,7 @@ impl Frames {
         Ok((frame.kind, frame.payload))
     }
 
-    /// Whether [`Frames::next`] would return at once.
+    /// Whether [`Frames::next_frame`] would return at once.
     pub fn has_frame(&self) -> io::Result<bool> {
         let come = &self.buffer[self.used..self.filled];
         let length = frame::payload_bytes(come).map_err(|error| invalid(error.to_string()))?;
@@ -121,7 +121,7 @@ impl Frames {
 
     /// The next frame, which must be of this kind.
     pub fn expect<T: Decode<()>>(&mut self, expected: u8) -> io::Result<T> {
-        let (kind, payload) = self.next()?;
+        let (kind, payload) = self.next_frame()?;
         if kind != expected {
             return Err(invalid(format!("frame of kind {kind} where {expected} was due")));
         }

@@ -212,7 +212,7 @@ fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Re
     let read = |frames: &mut Frames| -> io::Result<Vec<PeerMessage>> {
         let mut batch = Vec::new();
         loop {
-            let (kind, payload) = frames.next()?;
+            let (kind, payload) = frames.next_frame()?;
             if kind == kind::MESSAGE {
                 batch.push(decode(payload)?);
             }
