@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use support::cluster::Cluster;
 use support::shell::Ran;
@@ -13,21 +12,14 @@ const SOON: Duration = Duration::from_secs(30);
 /// Two hosts; `$B` is the stream on the first, `$R` on the second, `$f` a file of 3 MB.
 struct Streams {
     cluster: Cluster,
-    _alone: MutexGuard<'static, ()>,
 }
-
-/// One at a time: who holds a stream is told by inode and name, not yet by mount, so a writer in
-/// another cluster on this machine looks like one more holder, and `close` would not wait.
-static ALONE: Mutex<()> = Mutex::new(());
 
 impl Streams {
     fn start() -> Option<Streams> {
         if !can_mount() || !has_programs(&["tar", "gzip", "dd", "cmp", "timeout"]) {
             return None;
         }
-        let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let cluster = Cluster::start(2);
-        let streams = Streams { cluster, _alone: alone };
+        let streams = Streams { cluster: Cluster::start(2) };
         streams.sh("mkdir $a/backup/node/web1; head -c 3000000 /dev/urandom > $f");
         Some(streams)
     }
@@ -107,6 +99,46 @@ fn several_processes_write_one_stream() {
     // A helper that was killed is no writer that was killed.
     streams.makes_one("{ sleep 60 & /bin/echo x; kill $!; wait $! || true; echo y; } > $B");
     assert_eq!(streams.sh("cat $R"), "x\ny");
+}
+
+/// B1: a stream of the same number and name that is written through another mount is another one,
+/// even in the very process that closes this one.
+#[test]
+fn streams_of_two_mounts_are_written_at_the_same_time() {
+    let Some(streams) = Streams::start() else { return };
+    let counted = streams.sh("count() { ls $1/backup/node/web1/snapshots 2>/dev/null | wc -l; }
+         exec 4> $R; echo theirs >&4
+         echo mine > $B; count $a
+         exec 4>&-; count $b");
+    assert_eq!(counted, "1\n2");
+    assert_eq!(streams.sh("cat $R"), "theirs");
+}
+
+/// B2: in other mount namespaces, and by other names, it is the same stream.
+#[test]
+fn a_stream_is_known_through_bind_mounts_and_in_other_mount_namespaces() {
+    let Some(streams) = Streams::start() else { return };
+    if !has_programs(&["unshare", "mount", "mkfifo"]) {
+        return;
+    }
+    streams.makes_one("unshare -m bash -c '(echo a; sleep 0.2; /bin/echo b) > $B'");
+    assert_eq!(streams.sh("cat $R"), "a\nb");
+    streams.makes_one(
+        "mkdir $f.d; unshare -m bash -c \
+         'mount --bind ${B%/*} $f.d; (echo c; sleep 0.2; /bin/echo d) > $f.d/backup'",
+    );
+    assert_eq!(streams.sh("cat $R"), "c\nd");
+    streams.makes_one(
+        "touch $f.f; unshare -m bash -c \
+         'mount --bind $B $f.f; (echo e; sleep 0.2; /bin/echo f) > $f.f'",
+    );
+    assert_eq!(streams.sh("cat $R"), "e\nf");
+    // The last holder has a descriptor of a namespace that is not its own.
+    streams.makes_one(
+        "mkfifo $f.go; (unshare -m sh -c 'cat $f.go; echo late' & echo early) > $B
+         echo go > $f.go; until grep -q late $R; do sleep 0.1; done",
+    );
+    assert_eq!(streams.sh("cat $R"), "early\ngo\nlate");
 }
 
 /// B3: a stream whose writer is killed, or ends with an error before it closes it, is no snapshot.

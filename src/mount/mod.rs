@@ -87,6 +87,8 @@ pub struct Mount {
     orphans: orphans::Orphans,
     /// Set before the first request.
     kernel: OnceLock<Arc<kernel::Kernel>>,
+    /// `MAJOR:MINOR` of the filesystem; set before the first request, if the mount table shows it.
+    device: OnceLock<String>,
     visible: notify::Visible,
     doubts: notify::Doubts,
     /// Held shared from reading the tree until the reply is written. The notifier passes through it
@@ -132,6 +134,7 @@ impl Mount {
             directories: Default::default(),
             orphans: orphans::Orphans::start(node.clone())?,
             kernel: OnceLock::new(),
+            device: OnceLock::new(),
             visible: Default::default(),
             doubts: Default::default(),
             replying: RwLock::new(()),

@@ -12,11 +12,15 @@ const DEVICE: &str = "/dev/fuse";
 /// The filesystem type of keepfs mounts.
 pub const TYPE: &str = "fuse.keepfs";
 
-/// A line of `/proc/self/mountinfo`.
+/// A line of `/proc/PID/mountinfo`.
 #[derive(Debug, PartialEq)]
 pub struct Mounted {
+    /// The kernel's number for it; no other mount of the machine has it, in any namespace.
+    pub id: u32,
     /// `MAJOR:MINOR`
     pub device: String,
+    /// What of its filesystem is mounted: `/`, unless it is a bind mount of a part.
+    pub root: PathBuf,
     pub point: PathBuf,
     pub kind: String,
     pub source: String,
@@ -105,8 +109,18 @@ fn is_stale(path: &Path) -> bool {
 
 /// Everything mounted in this mount namespace, in the order it was mounted.
 pub fn all() -> Vec<Mounted> {
-    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    table.split(|byte| *byte == b'\n').filter_map(parse).collect()
+    table("/proc/self/mountinfo")
+}
+
+/// Everything mounted in the mount namespace of a process, as far as its root directory lets it
+/// see; nothing of a process that is gone.
+pub fn seen_by(process: u32) -> Vec<Mounted> {
+    table(&format!("/proc/{process}/mountinfo"))
+}
+
+fn table(path: &str) -> Vec<Mounted> {
+    let lines = fs::read(path).unwrap_or_default();
+    lines.split(|byte| *byte == b'\n').filter_map(parse).collect()
 }
 
 /// The topmost mount at exactly this path.
@@ -136,12 +150,14 @@ pub fn detach(path: &Path) {
 /// `36 35 98:0 /root /point options [optional fields] - type source options`
 fn parse(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = String::from_utf8_lossy(fields.nth(2)?).into_owned();
-    let point = PathBuf::from(unescape(fields.nth(1)?));
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+    let root = PathBuf::from(unescape(fields.next()?));
+    let point = PathBuf::from(unescape(fields.next()?));
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8_lossy(fields.next()?).into_owned();
     let source = unescape(fields.next()?).to_string_lossy().into_owned();
-    Some(Mounted { device, point, kind, source })
+    Some(Mounted { id, device, root, point, kind, source })
 }
 
 /// Blanks, tabs, newlines and backslashes come as `\` and three octal digits.
@@ -174,9 +190,10 @@ mod tests {
 
     #[test]
     fn a_mountinfo_line_is_read_with_its_escapes_and_optional_fields() {
-        let line = br"64 30 0:57 / /mnt/my\040disk rw,nosuid shared:5 - fuse.keepfs keepfs rw";
+        let line = br"64 30 0:57 /a /mnt/my\040disk rw,nosuid shared:5 - fuse.keepfs keepfs rw";
         let mounted = parse(line).unwrap();
-        assert_eq!(mounted.device, "0:57");
+        assert_eq!((mounted.id, mounted.device.as_str()), (64, "0:57"));
+        assert_eq!(mounted.root, Path::new("/a"));
         assert_eq!(mounted.point, Path::new("/mnt/my disk"));
         assert_eq!((mounted.kind.as_str(), mounted.source.as_str()), (TYPE, "keepfs"));
         assert_eq!(parse(b"garbage"), None);

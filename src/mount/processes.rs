@@ -137,29 +137,8 @@ pub fn pidfd(process: u32) -> std::io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Whether a process has this inode number of ours open for writing, under a path that ends in
-/// `/NAME`. Looks only at links and numbers: to `stat` the descriptor would ask this very daemon.
-pub fn writes_to(process: u32, ino: u64, name: &str) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
-    descriptors.flatten().any(|descriptor| {
-        let named = fs::read_link(descriptor.path()).is_ok_and(|path| path.ends_with(name));
-        named && {
-            let number = descriptor.file_name();
-            let info = format!("/proc/{process}/fdinfo/{}", number.to_string_lossy());
-            fs::read_to_string(info).is_ok_and(|info| is_writer_of(&info, ino))
-        }
-    })
-}
-
-fn is_writer_of(fdinfo: &str, ino: u64) -> bool {
-    let field = |name| field(fdinfo, name);
-    let flags = field("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
-    field("ino:").is_some_and(|text| text.parse() == Ok(ino))
-        && flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
-}
-
-/// The value of a `NAME:\tVALUE` line.
-fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+/// The value of a `NAME:\tVALUE` line, as in `/proc/PID/status` and `/proc/PID/fdinfo/N`.
+pub fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
@@ -286,14 +265,5 @@ mod tests {
         assert_eq!(stat(0x400004, 3 << 8), Some(Ending::Exits(3)));
         assert_eq!(stat(0x400404, 9), Some(Ending::Killed));
         assert_eq!(stat(0x400004, 2), Some(Ending::Killed));
-    }
-
-    #[test]
-    fn a_writer_is_told_from_a_reader_by_its_descriptor() {
-        let info =
-            |flags: &str, ino: u64| format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t9\nino:\t{ino}\n");
-        assert!(is_writer_of(&info("0100001", 77), 77));
-        assert!(!is_writer_of(&info("0100000", 77), 77));
-        assert!(!is_writer_of(&info("0100001", 78), 77));
     }
 }

@@ -27,8 +27,6 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(3);
 pub struct MountHandle {
     mount: Arc<Mount>,
     mountpoint: PathBuf,
-    /// `MAJOR:MINOR` of the mount, so that never another one is unmounted in its stead.
-    device: Option<String>,
     unmounter: SessionUnmounter,
     ended: Receiver<()>,
     stop_notifier: Option<Sender<()>>,
@@ -51,10 +49,13 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
     let options = options(&config, as_root);
     let mut session = Session::new(Adapter(Arc::clone(&mount)), &mountpoint, &options)
         .map_err(|source| explain(&mountpoint, &source))?;
-    let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    let channel = session.as_fd().try_clone_to_owned().map_err(failed)?;
     let unmounter = session.unmount_callable();
-    let kernel = Arc::new(Kernel::new(device));
+    let kernel = Arc::new(Kernel::new(channel));
     let _ = mount.kernel.set(Arc::clone(&kernel));
+    if let Some(mounted) = mounts::at(&mountpoint) {
+        let _ = mount.device.set(mounted.device);
+    }
     let notifier = Notifier::new(Arc::clone(&mount), kernel).map_err(failed)?;
     let (stop_notifier, stop) = bounded(1);
     let notifier = thread::Builder::new()
@@ -71,7 +72,6 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
     thread::Builder::new().name("mount-session".into()).spawn(serve).map_err(failed)?;
     Ok(MountHandle {
         mount,
-        device: mounts::at(&mountpoint).map(|mounted| mounted.device),
         mountpoint,
         unmounter,
         ended,
@@ -206,7 +206,8 @@ impl MountHandle {
     /// Aborts the connection and detaches the mount, if it is still ours.
     fn unmount_by_force(&self) {
         let Some(mounted) = mounts::at(&self.mountpoint) else { return };
-        if self.device.as_ref().is_some_and(|device| *device == mounted.device) {
+        // Never another one in its stead.
+        if self.mount.device.get().is_some_and(|device| *device == mounted.device) {
             mounts::detach(&self.mountpoint);
         }
     }

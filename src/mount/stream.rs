@@ -6,6 +6,7 @@
 //! thread of its own: streams are rare.
 
 mod closing;
+mod holders;
 mod writer;
 
 use super::handles::{Handle, HandleKind};
@@ -16,11 +17,14 @@ use crate::node::streams::{StreamSource, StreamStore};
 use crate::tree::{Attributes, Ino};
 use closing::Verdict;
 use fuser::{Errno, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
+use holders::OpenFile;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use writer::Writer;
 
+/// The last part of every stream's path.
+const STREAM_NAME: &str = "backup";
 /// How long a new writer waits for the store to put away a stream that was given up.
 const PUT_AWAY: Duration = Duration::from_secs(5);
 
@@ -160,12 +164,16 @@ impl Mount {
     ) {
         let OpenStream::Writing(writer) = stream else { return reply.ok() };
         let (mount, writer, fh, ino) = (Arc::clone(self), writer.clone(), handle.fh, handle.ino);
-        aside("keepfs-close", move || match closing::judge(&writer, ino, caller.pid) {
-            Verdict::HeldByOthers => reply.ok(),
-            Verdict::Finish => mount.finish_stream(fh, writer, reply),
-            Verdict::Abort(why) => {
-                writer.abort(&why, libc::EIO);
-                reply.error(Errno::EIO);
+        aside("keepfs-close", move || {
+            let device = mount.device.get().map(String::as_str);
+            let file = OpenFile { device, ino, name: STREAM_NAME };
+            match closing::judge(&writer, file, caller.pid) {
+                Verdict::HeldByOthers => reply.ok(),
+                Verdict::Finish => mount.finish_stream(fh, writer, reply),
+                Verdict::Abort(why) => {
+                    writer.abort(&why, libc::EIO);
+                    reply.error(Errno::EIO);
+                }
             }
         });
     }
