@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::path::PathBuf;
 use std::time::Duration;
 use support::cluster::Cluster;
-use support::shell::Ran;
+use support::shell::{self, Ran};
 use support::{can_mount, has_programs};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -177,6 +178,33 @@ fn a_daemon_that_ends_leaves_no_snapshot() {
     assert_eq!(streams.snapshots(), 0);
     streams.makes_one("cat $f > $B");
     streams.sh("cmp $f $R");
+}
+
+/// A small filesystem of its own, gone with this value.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: PathBuf, size: &str) -> Tmpfs {
+        shell::sh(&format!("mount -t tmpfs -o size={size} none {}", at.display()));
+        Tmpfs(at)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        support::detach(&self.0);
+    }
+}
+
+/// B1, B3: a disk that is full while the stream is written fails the write, not only the close.
+#[test]
+fn a_full_disk_fails_the_write_and_leaves_no_snapshot() {
+    let Some(streams) = Streams::start() else { return };
+    let _small = Tmpfs::mount(streams.cluster.replicas[0].data.join("backup/repository"), "40m");
+    let ran = streams.makes_none("head -c 500M /dev/urandom > $B");
+    assert_ne!(ran.code, Some(0));
+    assert!(ran.err.contains("No space left on device"), "{ran:?}");
+    streams.sh("echo next | cmp - $R");
 }
 
 /// B4, B5: what a stream cannot do is refused, and what it need not do is no snapshot.

@@ -9,8 +9,14 @@ use crate::error::Error;
 use std::io::Read;
 use std::sync::Arc;
 
-/// Told of each file once it is durable under its name; packs before the index that names them.
-pub type Written = Arc<dyn Fn(RepositoryFile) + Send + Sync>;
+/// Follows a stream into its repository, from whichever thread of the engine's.
+pub trait Follower: Send + Sync {
+    /// A file is durable under its name; packs come before the index that names them.
+    fn stored(&self, file: RepositoryFile);
+    /// A file could not be stored, so the stream is lost, though the engine may go on reading it
+    /// for a while.
+    fn lost(&self, error: Error);
+}
 
 /// What the repository shall say of a stream besides its bytes.
 #[derive(Clone, Debug)]
@@ -42,7 +48,7 @@ pub trait Engine: Send + Sync {
         repository: &Arc<Repository>,
         stream: Box<dyn Read + Send>,
         label: &Label,
-        written: Written,
+        follower: Arc<dyn Follower>,
     ) -> Result<Archived, Error>;
 
     /// Opens a snapshot's stream. Loads the repository's index.

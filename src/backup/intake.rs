@@ -6,8 +6,9 @@
 
 use super::files::FileId;
 use super::metrics::Metrics;
+use crate::error::Error;
 use crate::node::streams::{StreamDone, StreamSink};
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, select_biased};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
@@ -69,7 +70,7 @@ pub enum End {
     /// The writer is done, and waits for this to be told.
     Finished(StreamDone<()>),
     /// And why.
-    Broken(String),
+    Broken(Error),
 }
 
 impl Witness {
@@ -84,6 +85,7 @@ pub struct Intake {
     host: String,
     steps: Receiver<Step>,
     stopping: Receiver<()>,
+    lost: Receiver<Error>,
     witness: Arc<Mutex<Witness>>,
     metrics: Arc<Metrics>,
     current: Vec<u8>,
@@ -96,10 +98,13 @@ pub struct Intake {
 }
 
 impl Intake {
+    /// `lost` tells that what is read here cannot be stored: it is the end of the stream, and the
+    /// answer of the writes that follow. Its sender must live as long as the intake.
     pub fn new(
         host: &str,
         steps: Receiver<Step>,
         stopping: Receiver<()>,
+        lost: Receiver<Error>,
         metrics: Arc<Metrics>,
     ) -> (Intake, Arc<Mutex<Witness>>) {
         let witness = Arc::new(Mutex::new(Witness::default()));
@@ -108,6 +113,7 @@ impl Intake {
             host: host.to_owned(),
             steps,
             stopping,
+            lost,
             witness: witness.clone(),
             metrics,
             current: Vec::new(),
@@ -123,20 +129,25 @@ impl Intake {
     fn refill(&mut self) -> io::Result<bool> {
         match &self.witness.lock().end {
             Some(End::Finished(_)) => return Ok(false),
-            Some(End::Broken(why)) => return Err(io::Error::other(why.clone())),
+            Some(End::Broken(error)) => return Err(io::Error::other(error.to_string())),
             None => {}
         }
-        let step = select! {
+        let step = select_biased! {
+            recv(self.lost) -> error => {
+                let died = |_| Error::Backup("the engine died".to_owned());
+                return self.broken(error.unwrap_or_else(died));
+            }
+            recv(self.stopping) -> _ => Step::Abort("keepfs is stopping".to_owned()),
             recv(self.steps) -> step => {
                 step.unwrap_or_else(|_| Step::Abort("its writer is gone".to_owned()))
             }
-            recv(self.stopping) -> _ => Step::Abort("keepfs is stopping".to_owned()),
         };
         match step {
             Step::Write { offset, done, .. } if offset != self.expected => {
                 done(Err(io::Error::from_raw_os_error(libc::ESPIPE)));
                 let expected = self.expected;
-                self.broken(format!("a write at {offset} where {expected} was next"))
+                let why = format!("a write at {offset} where {expected} was next");
+                self.broken(Error::Backup(why))
             }
             Step::Write { data, done, .. } => {
                 self.take(data, done);
@@ -146,7 +157,7 @@ impl Intake {
                 self.witness.lock().end = Some(End::Finished(done));
                 Ok(false)
             }
-            Step::Abort(why) => self.broken(why),
+            Step::Abort(why) => self.broken(Error::Backup(why)),
         }
     }
 
@@ -169,8 +180,9 @@ impl Intake {
         }
     }
 
-    fn broken(&mut self, why: String) -> io::Result<bool> {
-        self.witness.lock().end = Some(End::Broken(why.clone()));
+    fn broken(&mut self, error: Error) -> io::Result<bool> {
+        let why = error.to_string();
+        self.witness.lock().end = Some(End::Broken(error));
         Err(io::Error::other(why))
     }
 }

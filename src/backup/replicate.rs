@@ -6,7 +6,6 @@
 //! this one may share), and the snapshot file goes last. So a receipt means: this peer can restore
 //! it alone.
 
-use super::engine::Written;
 use super::files::{FileKind, RepositoryFile};
 use super::peers::{Peer, Peers};
 use super::repository::Repository;
@@ -48,12 +47,8 @@ impl Replication {
     }
 
     /// To be told of each file that is durable here.
-    pub fn written(&self) -> Written {
-        let queue = self.queue.clone();
-        Arc::new(move |file| {
-            queue.state.lock().files.push(file);
-            queue.changed.notify_all();
-        })
+    pub fn queue(&self) -> Arc<Queue> {
+        self.queue.clone()
     }
 
     /// Gives every peer the rest and this snapshot, and waits for their answers.
@@ -73,8 +68,9 @@ impl Drop for Replication {
     }
 }
 
+/// The files to copy.
 #[derive(Default)]
-struct Queue {
+pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -98,6 +94,11 @@ enum Work {
 }
 
 impl Queue {
+    pub fn push(&self, file: RepositoryFile) {
+        self.state.lock().files.push(file);
+        self.changed.notify_all();
+    }
+
     /// The first end counts.
     fn end(&self, end: End) {
         self.state.lock().end.get_or_insert(end);

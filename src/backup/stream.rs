@@ -8,19 +8,19 @@
 //! 6. the snapshot counts here; the writer's `close` is answered.
 //!
 //! Whatever fails, no snapshot is recorded, nor left under `snapshots/`; packs that stay are
-//! nobody's.
+//! nobody's. A file that cannot be stored here fails the writer's next write, with its errno.
 
 use super::Context;
 use super::catalogue::{NotRecorded, Recorded};
-use super::engine::{Archived, Label};
+use super::engine::{Archived, Follower, Label};
 use super::files::{FileKind, RepositoryFile};
 use super::intake::{End, Intake, Step, Witness, refuse};
 use super::manifest::{Holder, Kind, Manifest, Packs, timestamp};
-use super::replicate::{Receipt, Replication};
+use super::replicate::{Queue, Receipt, Replication};
 use super::repository::Repository;
 use crate::error::Error;
 use crate::node::streams::StreamDone;
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use std::io;
@@ -34,6 +34,25 @@ pub struct Stream {
     pub started: Timestamp,
 }
 
+/// Passes on what the engine stores, and that it cannot.
+struct Progress {
+    added: Mutex<Vec<RepositoryFile>>,
+    to_peers: Arc<Queue>,
+    /// Room for one error: the first counts.
+    lost: Sender<Error>,
+}
+
+impl Follower for Progress {
+    fn stored(&self, file: RepositoryFile) {
+        self.added.lock().push(file);
+        self.to_peers.push(file);
+    }
+
+    fn lost(&self, error: Error) {
+        let _ = self.lost.try_send(error);
+    }
+}
+
 /// All but the writer's answer: what a stream has become.
 struct Stored {
     name: String,
@@ -44,13 +63,15 @@ struct Stored {
 impl Stream {
     pub fn run(self) {
         let context = &self.context;
+        let (tell_lost, lost) = bounded(1);
         let (intake, witness) = Intake::new(
             &self.host,
             self.steps.clone(),
             context.stopping.clone(),
+            lost.clone(),
             context.metrics.clone(),
         );
-        let stored = self.store(intake, &witness);
+        let stored = self.store(intake, &witness, tell_lost, &lost);
         context.active.lock().remove(&self.host);
         context.metrics.ended(stored.is_ok());
         match stored {
@@ -69,25 +90,30 @@ impl Stream {
         }
     }
 
-    fn store(&self, intake: Intake, witness: &Mutex<Witness>) -> Result<Stored, Error> {
+    fn store(
+        &self,
+        intake: Intake,
+        witness: &Mutex<Witness>,
+        tell_lost: Sender<Error>,
+        lost: &Receiver<Error>,
+    ) -> Result<Stored, Error> {
         let context = &self.context;
         let engine = &*context.engine;
         let repository =
             context.repositories.of_host_or_new(&self.host, &*context.catalogue, engine)?;
         let replication = Replication::start(&repository, &*context.peers)?;
         let label = Label { host: self.host.clone(), started: self.started };
-        let added = Arc::new(Mutex::new(Vec::new()));
-        let (note, push) = (added.clone(), replication.written());
-        let written = Arc::new(move |file: RepositoryFile| {
-            note.lock().push(file);
-            push(file);
+        let progress = Arc::new(Progress {
+            added: Mutex::default(),
+            to_peers: replication.queue(),
+            lost: tell_lost,
         });
-        let archived = engine.archive(&repository, Box::new(intake), &label, written);
-        let archived = judge(archived, &witness.lock())?;
+        let archived = engine.archive(&repository, Box::new(intake), &label, progress.clone());
+        let archived = judge(archived, &mut witness.lock(), lost)?;
         let RepositoryFile { size, .. } = self.keep_pending(&repository, &archived)?;
         let snapshot = RepositoryFile { kind: FileKind::Snapshot, id: archived.id, size };
         let receipts = replication.finish(snapshot);
-        let mut files = std::mem::take(&mut *added.lock());
+        let mut files = std::mem::take(&mut *progress.added.lock());
         files.push(snapshot);
         let holders = self.holders(receipts).or_else(|error| {
             repository.store.forget_pending(archived.id)?;
@@ -213,15 +239,22 @@ impl Stream {
     }
 }
 
-/// Whether the engine stored what the writer gave, all of it, to its end.
-fn judge(archived: Result<Archived, Error>, witness: &Witness) -> Result<Archived, Error> {
-    match &witness.end {
-        Some(End::Broken(why)) => return Err(Error::Backup(why.clone())),
-        Some(End::Finished(_)) => {}
-        None => {
-            archived?;
-            return Err(Error::Backup("the engine stopped before the end of the stream".into()));
-        }
+/// Whether the engine stored what the writer gave, all of it, to its end. Of the errors, the first
+/// one is told: the engine's own is often only a consequence.
+fn judge(
+    archived: Result<Archived, Error>,
+    witness: &mut Witness,
+    lost: &Receiver<Error>,
+) -> Result<Archived, Error> {
+    if let Some(End::Broken(error)) = witness.end.take_if(|end| matches!(end, End::Broken(_))) {
+        return Err(error);
+    }
+    if let Ok(error) = lost.try_recv() {
+        return Err(error);
+    }
+    if witness.end.is_none() {
+        archived?;
+        return Err(Error::Backup("the engine stopped before the end of the stream".into()));
     }
     let archived = archived?;
     if witness.bytes == 0 {

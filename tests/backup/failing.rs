@@ -90,3 +90,39 @@ fn a_log_that_refuses_the_record() {
     assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EROFS));
     left_nothing_and_goes_on(&world);
 }
+
+#[test]
+fn a_repository_that_takes_no_more() {
+    let world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, b"front").unwrap();
+    // Where every file is written first.
+    let aside = world.repository(0).join("aside");
+    eventually("the repository is made", || aside.exists());
+    std::fs::remove_dir(&aside).unwrap();
+    std::fs::write(&aside, b"in the way").unwrap();
+    let errno = |result: io::Result<()>| result.unwrap_err().raw_os_error();
+    let refused = put(&mut *sink, 5, &bytes(14, 200 << 20));
+    assert_eq!(errno(refused), Some(libc::ENOTDIR));
+    assert_eq!(errno(put(&mut *sink, 5, b"once more")), Some(libc::ENOTDIR));
+    assert_eq!(errno(wait(|done| sink.finish(done))), Some(libc::ENOTDIR));
+    std::fs::remove_file(&aside).unwrap();
+    std::fs::create_dir(&aside).unwrap();
+    left_nothing_and_goes_on(&world);
+}
+
+#[test]
+fn a_repository_that_takes_no_more_at_the_end() {
+    let world = World::new();
+    let mut sink = world.replicas[0].backup.begin("web1").unwrap();
+    put(&mut *sink, 0, b"less than a pack").unwrap();
+    let aside = world.repository(0).join("aside");
+    eventually("the repository is made", || aside.exists());
+    std::fs::remove_dir(&aside).unwrap();
+    std::fs::write(&aside, b"in the way").unwrap();
+    let refused = wait(|done| sink.finish(done));
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+    std::fs::remove_file(&aside).unwrap();
+    std::fs::create_dir(&aside).unwrap();
+    left_nothing_and_goes_on(&world);
+}

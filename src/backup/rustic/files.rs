@@ -1,7 +1,8 @@
 //! The repository's files as `rustic_core` wants them: a backend over [`Repository`] that never
 //! removes anything, reads config and key from the credentials, and withholds snapshots.
 
-use crate::backup::engine::Written;
+use super::duplicate;
+use crate::backup::engine::Follower;
 use crate::backup::files::{FileId, FileKind, RepositoryFile};
 use crate::backup::repository::Repository;
 use crate::error::Error;
@@ -16,16 +17,16 @@ use std::sync::Arc;
 /// A repository's files while one stream is written, or read.
 pub struct RepositoryFiles {
     repository: Arc<Repository>,
-    written: Option<Written>,
+    follower: Option<Arc<dyn Follower>>,
 }
 
 impl RepositoryFiles {
     pub fn reading(repository: Arc<Repository>) -> RepositoryFiles {
-        RepositoryFiles { repository, written: None }
+        RepositoryFiles { repository, follower: None }
     }
 
-    pub fn writing(repository: Arc<Repository>, written: Written) -> RepositoryFiles {
-        RepositoryFiles { repository, written: Some(written) }
+    pub fn writing(repository: Arc<Repository>, follower: Arc<dyn Follower>) -> RepositoryFiles {
+        RepositoryFiles { repository, follower: Some(follower) }
     }
 
     pub fn repository(&self) -> &Repository {
@@ -93,7 +94,7 @@ impl WriteBackend for RepositoryFiles {
         _cacheable: bool,
         content: BytesList,
     ) -> RusticResult<()> {
-        let Some(written) = &self.written else {
+        let Some(follower) = &self.follower else {
             return Err(never("write while a snapshot is read"));
         };
         let kind = match file_kind(kind) {
@@ -104,9 +105,13 @@ impl WriteBackend for RepositoryFiles {
         };
         let parts: Vec<&[u8]> = content.slice().iter().map(|part| &part[..]).collect();
         let file = RepositoryFile { kind, id: file_id(id), size: content.size() as u64 };
-        self.repository.store.write(kind, file.id, &parts).map_err(backend)?;
-        written(file);
-        Ok(())
+        match self.repository.store.write(kind, file.id, &parts) {
+            Ok(()) => Ok(follower.stored(file)),
+            Err(error) => {
+                follower.lost(duplicate(&error));
+                Err(backend(error))
+            }
+        }
     }
 
     fn remove(&self, _kind: FileType, _id: &Id, _cacheable: bool) -> RusticResult<()> {

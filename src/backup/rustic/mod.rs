@@ -12,7 +12,7 @@ mod files;
 mod seal;
 
 use super::credentials::{Credentials, random};
-use super::engine::{Archived, Engine, Label, Stored, Written};
+use super::engine::{Archived, Engine, Follower, Label, Stored};
 use super::files::{FileId, FileKind};
 use super::repository::Repository;
 use crate::error::Error;
@@ -68,10 +68,10 @@ impl Engine for RusticEngine {
         repository: &Arc<Repository>,
         stream: Box<dyn Read + Send>,
         label: &Label,
-        written: Written,
+        follower: Arc<dyn Follower>,
     ) -> Result<Archived, Error> {
         let attempt = "archive the stream";
-        let files = RepositoryFiles::writing(repository.clone(), written.clone());
+        let files = RepositoryFiles::writing(repository.clone(), follower.clone());
         let rustic =
             open(files)?.to_indexed_ids().map_err(|error| failed("load the index", *error))?;
         let options = BackupOptions::default()
@@ -90,7 +90,8 @@ impl Engine for RusticEngine {
         let blobs = Blobs::of(&rustic, &node)?;
         node.meta.size = blobs.size;
         let key = &repository.credentials.master_key;
-        let tree = seal::store_tree(&repository.store, key, Tree { nodes: vec![node] }, &written)?;
+        let tree =
+            seal::store_tree(&repository.store, key, Tree { nodes: vec![node] }, &*follower)?;
         let snapshot = SnapshotFile { tree, id: Default::default(), ..draft };
         let json = serde_json::to_vec(&snapshot).expect("a snapshot file is plain data");
         let snapshot = seal::seal(key, &json)?;
@@ -305,11 +306,8 @@ fn failed(attempt: &'static str, error: RusticError) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     let mut sentences = Vec::new();
     while let Some(inner) = cause {
-        if let Some(Error::File { attempt, path, source }) = inner.downcast_ref::<Error>()
-            && let Some(errno) = source.raw_os_error()
-        {
-            let source = io::Error::from_raw_os_error(errno);
-            return Error::File { attempt, path: path.clone(), source };
+        if let Some(error @ Error::File { .. }) = inner.downcast_ref::<Error>() {
+            return duplicate(error);
         }
         let rustic = inner.downcast_ref::<RusticError>();
         let rustic = rustic.or_else(|| inner.downcast_ref::<Box<RusticError>>().map(|b| &**b));
@@ -317,4 +315,19 @@ fn failed(attempt: &'static str, error: RusticError) -> Error {
         cause = inner.source();
     }
     Error::Backup(format!("cannot {attempt}: {}", sentences.join(": ").replace('\n', " ")))
+}
+
+/// An error for one more listener: of a file's, with its errno; of others, the sentence.
+fn duplicate(error: &Error) -> Error {
+    match error {
+        Error::File { attempt, path, source } => {
+            let source = match source.raw_os_error() {
+                Some(errno) => io::Error::from_raw_os_error(errno),
+                None => io::Error::new(source.kind(), source.to_string()),
+            };
+            Error::File { attempt, path: path.clone(), source }
+        }
+        Error::Backup(sentence) => Error::Backup(sentence.clone()),
+        other => Error::Backup(other.to_string()),
+    }
 }

@@ -10,7 +10,7 @@
 
 use super::files::rustic_id;
 use crate::backup::credentials::random;
-use crate::backup::engine::Written;
+use crate::backup::engine::Follower;
 use crate::backup::files::{FileId, FileKind, RepositoryFile};
 use crate::backup::store::Store;
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub fn store_tree(
     store: &Store,
     master_key: &[u8],
     tree: Tree,
-    written: &Written,
+    follower: &dyn Follower,
 ) -> Result<TreeId, Error> {
     let (json, id) =
         tree.serialize().map_err(|error| Error::Backup(format!("cannot write a tree: {error}")))?;
@@ -39,7 +39,7 @@ pub fn store_tree(
     for (kind, content) in [(FileKind::Pack, &pack), (FileKind::Index, &index)] {
         let file = RepositoryFile { kind, id: FileId::of(content), size: content.len() as u64 };
         store.write(kind, file.id, &[content])?;
-        written(file);
+        follower.stored(file);
     }
     debug_assert_eq!(id.into_inner(), rustic_id(blob), "a tree is named by its SHA-256");
     Ok(id)

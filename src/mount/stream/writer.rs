@@ -50,8 +50,8 @@ impl Writer {
         })))
     }
 
-    /// Writes at `offset`; a hole before it becomes zeros. ESPIPE for what is written already, EIO
-    /// once the stream has ended.
+    /// Writes at `offset`; a hole before it becomes zeros. ESPIPE for what is written already; once
+    /// the stream has ended, what it failed with, or EIO.
     pub fn write(&self, offset: u64, data: Vec<u8>, then: Then<u32>) {
         let writer = self.clone();
         self.grow(
@@ -87,9 +87,17 @@ impl Writer {
 
     fn append(&self, offset: u64, data: Vec<u8>, then: Then<u32>) {
         let mut state = self.0.lock();
-        let Phase::Open(sink) = &mut state.phase else {
-            drop(state);
-            return then(Err(io::Error::from_raw_os_error(libc::EIO)));
+        let sink = match &mut state.phase {
+            Phase::Open(sink) => sink,
+            Phase::Ended(Err(errno)) => {
+                let error = io::Error::from_raw_os_error(*errno);
+                drop(state);
+                return then(Err(error));
+            }
+            Phase::Finishing | Phase::Ended(Ok(())) => {
+                drop(state);
+                return then(Err(io::Error::from_raw_os_error(libc::EIO)));
+            }
         };
         let writer = self.clone();
         let length = data.len() as u64;
@@ -242,6 +250,7 @@ mod tests {
         assert_eq!(said.recv().unwrap(), "abort: nothing was written");
         let (full, said) = writer(true);
         assert_eq!(write(&full, 0, b"abc"), Err(libc::ENOSPC));
+        assert_eq!(write(&full, 3, b"def"), Err(libc::ENOSPC));
         assert_eq!(finish(&full), Err(libc::ENOSPC));
         assert_eq!(said.recv().unwrap(), "0+3");
         assert!(said.recv().unwrap().starts_with("abort: a write failed"));
