@@ -4,6 +4,7 @@
 use super::Context;
 use super::files::{FileKind, RepositoryFile};
 use super::manifest::Manifest;
+use super::peers::Peer;
 use super::repository::Repository;
 use crate::error::Error;
 use crossbeam_channel::RecvTimeoutError;
@@ -16,7 +17,6 @@ const PENDING_MAX: Duration = Duration::from_secs(24 * 3600);
 
 pub struct Keeper {
     context: Arc<Context>,
-    every: Duration,
     /// The (host, snapshot) that were found whole.
     kept: BTreeSet<(String, String)>,
     /// What went wrong in the last round, so that the log hears of it once.
@@ -24,13 +24,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(context: Arc<Context>, every: Duration) -> Keeper {
-        Keeper { context, every, kept: BTreeSet::new(), troubles: BTreeSet::new() }
+    pub fn new(context: Arc<Context>) -> Keeper {
+        Keeper { context, kept: BTreeSet::new(), troubles: BTreeSet::new() }
     }
 
     /// Until the backup stops.
     pub fn run(mut self) {
-        while let Err(RecvTimeoutError::Timeout) = self.context.stopping.recv_timeout(self.every) {
+        let every = self.context.config.catch_up;
+        while let Err(RecvTimeoutError::Timeout) = self.context.stopping.recv_timeout(every) {
             self.round();
         }
     }
@@ -61,31 +62,41 @@ impl Keeper {
         let Some(repository) = context.repositories.of_host(host, &*context.catalogue)? else {
             return Ok(());
         };
+        // One that cannot be kept now must not keep the others waiting.
+        let mut outcome = Ok(());
         for name in names {
-            let manifest = Manifest::from_json(&context.catalogue.manifest(host, &name)?)?;
-            self.keep(&repository, &manifest)?;
-            self.kept.insert((host.to_owned(), name));
+            if context.is_stopping() {
+                return outcome;
+            }
+            match self.keep(&repository, host, &name) {
+                Ok(()) => drop(self.kept.insert((host.to_owned(), name))),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        forget_old_pending(&repository)
+        forget_old_pending(&repository)?;
+        outcome
     }
 
     /// Sees that everything of a recorded snapshot is here.
-    fn keep(&self, repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
+    fn keep(&self, repository: &Repository, host: &str, name: &str) -> Result<(), Error> {
+        let manifest = Manifest::from_json(&self.context.catalogue.manifest(host, name)?)?;
         let missing = |file: &RepositoryFile| !repository.store.has(file.kind, file.id);
         if manifest.files.iter().any(missing) {
-            self.catch_up(repository, manifest)?;
+            self.catch_up(repository, &manifest)?;
         }
         repository.store.promote(manifest.snapshot)
     }
 
-    /// Fetches what a holder has and this replica has not: packs, then indexes, then the snapshot.
+    /// Fetches what a peer has that has all of it, and this replica has not: packs, then indexes,
+    /// then the snapshot.
     fn catch_up(&self, repository: &Repository, manifest: &Manifest) -> Result<(), Error> {
         let (host, snapshot) = (&manifest.host, manifest.snapshot.short());
-        let mut problem = Error::Backup("no peer holds it".into());
-        for peer in self.context.peers.others() {
-            if !manifest.holders.iter().any(|holder| holder.replica == peer.name) {
-                continue;
-            }
+        let held = |peer: &Peer| manifest.holders.iter().any(|holder| holder.replica == peer.name);
+        let mut peers = self.context.peers.others();
+        // Those that had it when it was recorded come first; others may have caught up since.
+        peers.sort_by_key(|peer| !held(peer));
+        let mut problem = Error::Backup(format!("no peer holds all of snapshot {snapshot}"));
+        for peer in peers {
             let theirs = match repository.listing_of(&peer) {
                 Ok(theirs) => theirs,
                 Err(error) => {
@@ -93,6 +104,10 @@ impl Keeper {
                     continue;
                 }
             };
+            // Its snapshot file came last, so what that needs is there as well.
+            if !manifest.files.iter().all(|file| theirs.contains(file)) {
+                continue;
+            }
             log::info!("backup of {host}: fetching snapshot {snapshot}, which this replica missed");
             for file in theirs.iter().filter(|file| file.kind != FileKind::Snapshot) {
                 if self.context.is_stopping() {

@@ -57,11 +57,14 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 pub struct BackupConfig {
     /// How often recorded snapshots are looked for that are not whole here.
     pub catch_up: Duration,
+    /// How long, at least, a close waits for the last peers once a majority has everything; if the
+    /// stream took longer than that, as long as the stream took.
+    pub straggler: Duration,
 }
 
 impl Default for BackupConfig {
     fn default() -> BackupConfig {
-        BackupConfig { catch_up: Duration::from_secs(5) }
+        BackupConfig { catch_up: Duration::from_secs(5), straggler: Duration::from_secs(30) }
     }
 }
 
@@ -72,6 +75,7 @@ pub(crate) struct Context {
     engine: Arc<dyn Engine>,
     repositories: Arc<Repositories>,
     metrics: Arc<Metrics>,
+    config: BackupConfig,
     /// The hosts a stream is being written for.
     active: Mutex<BTreeSet<String>>,
     /// Disconnected once backup stops.
@@ -115,9 +119,17 @@ impl Backup {
         peers.serve(Arc::new(service));
         let (running, stopping) = bounded(0);
         let active = Mutex::default();
-        let context =
-            Arc::new(Context { catalogue, peers, engine, repositories, metrics, active, stopping });
-        let keeper = keeper::Keeper::new(context.clone(), config.catch_up);
+        let context = Arc::new(Context {
+            catalogue,
+            peers,
+            engine,
+            repositories,
+            metrics,
+            config,
+            active,
+            stopping,
+        });
+        let keeper = keeper::Keeper::new(context.clone());
         let keeper = spawn("backup keeper", move || keeper.run())?;
         let (running, keeper) = (Mutex::new(Some(running)), Mutex::new(Some(keeper)));
         Ok(Arc::new(Backup { context, running, keeper }))

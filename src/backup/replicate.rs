@@ -5,15 +5,21 @@
 //! with the local one, what it lacks is pushed (also what it missed of earlier streams, whose blobs
 //! this one may share), and the snapshot file goes last. So a receipt means: this peer can restore
 //! it alone.
+//!
+//! Once a majority of the replicas has everything, the rest are waited for only so long: one whose
+//! disk hangs, or that has years of backups to catch up with, would hold up the writer. Its own
+//! keeper fetches what it lacks.
 
 use super::files::{FileKind, RepositoryFile};
 use super::peers::{Peer, Peers};
 use super::repository::Repository;
 use crate::error::Error;
+use crate::tree::ReplicaId;
+use crossbeam_channel::{Receiver, unbounded};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a peer that did not take a file is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -21,8 +27,12 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// One stream on its way to the peers. Dropped, it stops after the files under way.
 pub struct Replication {
     queue: Arc<Queue>,
-    workers: Vec<(Peer, JoinHandle<Result<String, Error>>)>,
+    peers: Vec<Peer>,
+    answers: Receiver<Answer>,
 }
+
+/// How a peer's thread ended.
+type Answer = (ReplicaId, Result<String, Error>);
 
 /// A peer's answer at the end: when it had everything, or why it has not.
 pub struct Receipt {
@@ -33,15 +43,19 @@ pub struct Receipt {
 impl Replication {
     pub fn start(repository: &Arc<Repository>, peers: &dyn Peers) -> Result<Replication, Error> {
         let queue = Arc::new(Queue::default());
-        let mut replication = Replication { queue: queue.clone(), workers: Vec::new() };
-        for peer in peers.others() {
+        let (tell, answers) = unbounded();
+        let replication = Replication { queue: queue.clone(), peers: peers.others(), answers };
+        for peer in &replication.peers {
             let copier =
                 Copier { peer: peer.clone(), repository: repository.clone(), queue: queue.clone() };
-            let thread = std::thread::Builder::new()
+            let (id, tell) = (peer.id, tell.clone());
+            std::thread::Builder::new()
                 .name(format!("backup to {}", peer.name))
-                .spawn(move || copier.run())
+                .spawn(move || {
+                    // Nobody listens any more if the stream has ended without this peer.
+                    let _ = tell.send((id, copier.run()));
+                })
                 .map_err(|error| Error::Backup(format!("cannot start a thread: {error}")))?;
-            replication.workers.push((peer, thread));
         }
         Ok(replication)
     }
@@ -51,20 +65,38 @@ impl Replication {
         self.queue.clone()
     }
 
-    /// Gives every peer the rest and this snapshot, and waits for their answers.
-    pub fn finish(mut self, snapshot: RepositoryFile) -> Vec<Receipt> {
-        self.queue.end(End::Finish(snapshot));
-        let workers = std::mem::take(&mut self.workers);
-        let answer = |thread: JoinHandle<_>| {
-            thread.join().unwrap_or_else(|_| Err(Error::Backup("a copying thread died".into())))
+    /// Gives every peer the rest and this snapshot, and waits for their answers: once `enough`
+    /// replicas, this one among them, have everything, no longer than `patience` in all.
+    pub fn finish(
+        self,
+        snapshot: RepositoryFile,
+        enough: usize,
+        patience: Duration,
+    ) -> Vec<Receipt> {
+        self.queue.finish(snapshot);
+        let deadline = Instant::now() + patience;
+        let mut answers = BTreeMap::new();
+        while answers.len() < self.peers.len() {
+            let copies = 1 + answers.values().filter(|at: &&Result<_, _>| at.is_ok()).count();
+            let answer = match copies >= enough {
+                true => self.answers.recv_deadline(deadline).ok(),
+                false => self.answers.recv().ok(),
+            };
+            let Some((peer, at)) = answer else { break };
+            answers.insert(peer, at);
+        }
+        let late = || Err(Error::Backup("it is late, and will fetch the rest by itself".into()));
+        let receipt = |peer: &Peer| Receipt {
+            peer: peer.clone(),
+            at: answers.remove(&peer.id).unwrap_or_else(late),
         };
-        workers.into_iter().map(|(peer, thread)| Receipt { peer, at: answer(thread) }).collect()
+        self.peers.iter().map(receipt).collect()
     }
 }
 
 impl Drop for Replication {
     fn drop(&mut self) {
-        self.queue.end(End::Cancel);
+        self.queue.cancel();
     }
 }
 
@@ -79,18 +111,15 @@ pub struct Queue {
 struct State {
     /// In the order they were written.
     files: Vec<RepositoryFile>,
-    end: Option<End>,
-}
-
-#[derive(Clone, Copy)]
-enum End {
-    Finish(RepositoryFile),
-    Cancel,
+    /// Nothing comes after it.
+    snapshot: Option<RepositoryFile>,
+    cancelled: bool,
 }
 
 enum Work {
     Push(RepositoryFile),
-    End(End),
+    Finish(RepositoryFile),
+    Cancel,
 }
 
 impl Queue {
@@ -99,17 +128,28 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The first end counts.
-    fn end(&self, end: End) {
-        self.state.lock().end.get_or_insert(end);
+    fn finish(&self, snapshot: RepositoryFile) {
+        self.state.lock().snapshot = Some(snapshot);
         self.changed.notify_all();
+    }
+
+    fn cancel(&self) {
+        self.state.lock().cancelled = true;
+        self.changed.notify_all();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.state.lock().cancelled
     }
 
     fn wait(&self, next: usize) -> Work {
         let mut state = self.state.lock();
         loop {
-            if let Some(end) = state.end {
-                return Work::End(end);
+            if state.cancelled {
+                return Work::Cancel;
+            }
+            if let Some(snapshot) = state.snapshot {
+                return Work::Finish(snapshot);
             }
             if let Some(file) = state.files.get(next) {
                 return Work::Push(*file);
@@ -121,7 +161,8 @@ impl Queue {
     /// Waits for the end, but not longer than `PAUSE`.
     fn pause(&self) {
         let mut state = self.state.lock();
-        self.changed.wait_while_for(&mut state, |state| state.end.is_none(), PAUSE);
+        let goes_on = |state: &mut State| !state.cancelled && state.snapshot.is_none();
+        self.changed.wait_while_for(&mut state, goes_on, PAUSE);
     }
 }
 
@@ -147,10 +188,8 @@ impl Copier {
                         self.queue.pause();
                     }
                 },
-                Work::End(End::Finish(snapshot)) => return self.complete(snapshot),
-                Work::End(End::Cancel) => {
-                    return Err(Error::Backup("the stream was dropped".into()));
-                }
+                Work::Finish(snapshot) => return self.complete(snapshot),
+                Work::Cancel => return Err(dropped()),
             }
         }
     }
@@ -160,6 +199,9 @@ impl Copier {
         let theirs = self.repository.listing_of(&self.peer)?;
         for kind in [FileKind::Pack, FileKind::Index] {
             for file in self.repository.store.list(kind)? {
+                if self.queue.is_cancelled() {
+                    return Err(dropped());
+                }
                 if !theirs.contains(&file) {
                     self.repository.push(&self.peer, file)?;
                 }
@@ -170,4 +212,8 @@ impl Copier {
             Error::Backup(format!("{} gave a receipt that is no text", self.peer.name))
         })
     }
+}
+
+fn dropped() -> Error {
+    Error::Backup("the stream was dropped".into())
 }

@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A stream being written for `host`.
 pub struct Stream {
@@ -97,6 +98,7 @@ impl Stream {
         tell_lost: Sender<Error>,
         lost: &Receiver<Error>,
     ) -> Result<Stored, Error> {
+        let began = Instant::now();
         let context = &self.context;
         let engine = &*context.engine;
         let repository =
@@ -112,7 +114,8 @@ impl Stream {
         let archived = judge(archived, &mut witness.lock(), lost)?;
         let RepositoryFile { size, .. } = self.keep_pending(&repository, &archived)?;
         let snapshot = RepositoryFile { kind: FileKind::Snapshot, id: archived.id, size };
-        let receipts = replication.finish(snapshot);
+        let patience = began.elapsed().max(context.config.straggler);
+        let receipts = replication.finish(snapshot, context.peers.majority(), patience);
         let mut files = std::mem::take(&mut *progress.added.lock());
         files.push(snapshot);
         let holders = self.holders(receipts).or_else(|error| {

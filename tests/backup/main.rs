@@ -156,3 +156,51 @@ fn a_receipt_means_that_the_peer_needs_nobody() {
     world.network.down.lock().unwrap().extend(["a", "b"]);
     assert_eq!(world.read(2).unwrap(), content);
 }
+
+#[test]
+fn a_peer_that_hangs_holds_up_no_close() {
+    let world = World::new();
+    world.network.hung.lock().unwrap().insert("c");
+    let content = bytes(8, 20 << 20);
+    world.write(0, &content).unwrap();
+    let manifest = world.manifests().pop().unwrap();
+    let holders: Vec<_> = manifest.holders.iter().map(|holder| &*holder.replica).collect();
+    assert_eq!(holders, ["a", "b"]);
+    eventually("c fetches it by itself", || world.files(2, "snapshots").len() == 1);
+    world.network.hung.lock().unwrap().clear();
+    world.network.down.lock().unwrap().extend(["a", "b"]);
+    assert_eq!(world.read(2).unwrap(), content);
+}
+
+/// A holder that lost its disk has nothing to give, and one that caught up later has it all.
+#[test]
+fn catching_up_asks_whoever_has_all_of_it() {
+    let mut world = World::new();
+    world.network.down.lock().unwrap().insert("c");
+    let content = bytes(9, 20 << 20);
+    world.write(0, &content).unwrap();
+    world.network.down.lock().unwrap().clear();
+    eventually("c catches up", || world.files(2, "snapshots").len() == 1);
+    // From now on, a and b are holders by the manifest alone.
+    for (replica, directory) in
+        [0, 1].iter().flat_map(|&r| ["data", "index", "snapshots"].map(|d| (r, d)))
+    {
+        world.files(replica, directory).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+    world.restart(0);
+    eventually("a is whole again", || world.files(0, "snapshots").len() == 1);
+    world.network.down.lock().unwrap().extend(["b", "c"]);
+    assert_eq!(world.read(0).unwrap(), content);
+}
+
+/// What stands in the way of one snapshot stands in the way of that one only.
+#[test]
+fn a_manifest_that_cannot_be_read_stops_no_other_from_catching_up() {
+    let world = World::new();
+    world.network.down.lock().unwrap().insert("c");
+    world.write(0, b"first").unwrap();
+    world.catalogue.spoil("web1");
+    world.write(0, b"second").unwrap();
+    world.network.down.lock().unwrap().clear();
+    eventually("c has the second", || world.files(2, "snapshots").len() == 1);
+}

@@ -56,7 +56,10 @@ fn start(root: &Path, members: &[(String, String)], number: usize) -> Replica {
         started.is_some()
     });
     let node = started.unwrap();
-    let backup = Backup::start(&node, BackupConfig { catch_up: Duration::from_millis(100) });
+    let backup = Backup::start(
+        &node,
+        BackupConfig { catch_up: Duration::from_millis(100), ..BackupConfig::default() },
+    );
     Replica { node, backup: backup.unwrap() }
 }
 

@@ -52,7 +52,8 @@ impl World {
     fn start(&self, number: usize) -> Arc<Backup> {
         let me = self.network.peer(number);
         let wire = Wire { me: me.clone(), network: self.network.clone() };
-        let config = BackupConfig { catch_up: Duration::from_millis(50) };
+        let config =
+            BackupConfig { catch_up: Duration::from_millis(50), straggler: Duration::from_secs(4) };
         let root = self.directory.path().join(&me.name).join("backup");
         let engine = Arc::new(RusticEngine);
         Backup::start_with(&root, self.catalogue.clone(), Arc::new(wire), engine, config).unwrap()
@@ -190,6 +191,14 @@ impl Shelf {
     }
 }
 
+impl Shelf {
+    /// Somebody writes into the newest manifest.
+    pub fn spoil(&self, name: &str) {
+        let spoil = |host: &mut Host| host.snapshots.last_mut().unwrap().1 = b"spoilt".to_vec();
+        self.host(name, spoil).unwrap();
+    }
+}
+
 impl Catalogue for Shelf {
     fn hosts(&self) -> Result<Vec<String>, Error> {
         Ok(self.hosts.lock().unwrap().keys().cloned().collect())
@@ -237,6 +246,8 @@ pub struct Network {
     names: Mutex<Vec<&'static str>>,
     handlers: Mutex<BTreeMap<u64, Arc<dyn BulkHandler>>>,
     pub down: Mutex<BTreeSet<&'static str>>,
+    /// Those that take a file and never answer, as long as they are in here.
+    pub hung: Mutex<BTreeSet<&'static str>>,
 }
 
 impl Network {
@@ -282,6 +293,10 @@ impl Peers for Wire {
         length: u64,
         data: &mut dyn Read,
     ) -> io::Result<Vec<u8>> {
+        let other = self.network.peer(to.0 as usize - 1);
+        while self.network.hung.lock().unwrap().contains(&*other.name) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.network.call(&self.me, to)?.receive(self.me.id, &name.to_string(), length, data)
     }
 
