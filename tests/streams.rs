@@ -180,6 +180,26 @@ fn a_daemon_that_ends_leaves_no_snapshot() {
     streams.sh("cmp $f $R");
 }
 
+/// B3: whoever waits in `close` can be killed; a stream that was closed before goes on to its end.
+#[test]
+fn a_close_that_waits_for_a_hanging_peer_can_be_killed() {
+    let Some(streams) = Streams::start() else { return };
+    streams.makes_one("echo before > $B");
+    let hanging = &streams.cluster.replicas[1];
+    let pid = hanging.pid();
+    let ran = streams.try_sh(&format!(
+        "bash -c 'exec 3> $B; cat $f >&3; kill -STOP {pid}; touch $f.closing; exec 3>&-' & p=$!
+         until [ -e $f.closing ]; do sleep 0.05; done; sleep 0.5
+         kill -0 $p && kill -9 $p && timeout 3 tail --pid=$p -f /dev/null; echo $?"
+    ));
+    hanging.signal(libc::SIGCONT);
+    assert_eq!(ran.out, "0\n", "{ran:?}");
+    // Its peer took too long, or came back in time: the stream is free when it has ended.
+    streams.sh("for i in $(seq 100); do echo next > $B && exit; sleep 0.1; done; exit 1");
+    let last = || streams.try_sh("cat $R").out == "next\n";
+    support::eventually("the next stream is read", SOON, last);
+}
+
 /// A small filesystem of its own, gone with this value.
 struct Tmpfs(PathBuf);
 

@@ -4,7 +4,7 @@
 //! stops sending them and a blocked thread sees neither Ctrl-C nor kill -9 before it is answered.
 //! While replies are owed, a thread therefore looks at the signals of each waiting thread.
 
-use super::processes::{Interruption, interruption, is_alive};
+use super::processes::{Interruption, interruption, is_alive, is_being_killed};
 use super::waiters::{End, Wait, WaiterId, Waiters, Watched};
 use std::collections::BTreeSet;
 use std::io;
@@ -58,8 +58,10 @@ fn look(
 
 fn state(waiter: &Watched) -> Interruption {
     match waiter.id.0 {
-        Wait::Close(_) => Interruption::None,
         _ if waiter.thread == 0 => Interruption::None,
+        // EINTR for any other signal (a shell gets SIGCHLD all the time) would hide how it ended.
+        Wait::Close(_) if is_being_killed(waiter.thread) => Interruption::Certain,
+        Wait::Close(_) => Interruption::None,
         // Between two requests of one system call, a signal is the second one's business.
         Wait::Arrival(_) if is_alive(waiter.thread) => Interruption::None,
         _ => interruption(waiter.thread),

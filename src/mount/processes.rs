@@ -84,6 +84,18 @@ pub fn interruption(thread: u32) -> Interruption {
     }
 }
 
+/// Whether a thread is to die of a signal as soon as its system call returns. Signals that are
+/// handled do not count, nor those that dump core.
+pub fn is_being_killed(thread: u32) -> bool {
+    // To kill a process, the kernel makes SIGKILL pending for each of its threads.
+    Status::read(thread).is_some_and(|status| status.signals("SigPnd:") & bit(libc::SIGKILL) != 0)
+}
+
+/// A signal's place in the masks of `/proc/ID/status`.
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
 /// How a process is ending, as far as it is known while it closes its descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -173,7 +185,6 @@ impl Status {
         if !self.is_alive() {
             return Interruption::Certain;
         }
-        let bit = |signal: i32| 1u64 << (signal - 1);
         let stops =
             bit(libc::SIGSTOP) | bit(libc::SIGTSTP) | bit(libc::SIGTTIN) | bit(libc::SIGTTOU);
         // A signal that only stops the process leaves the wait alone: Ctrl-Z takes effect when the

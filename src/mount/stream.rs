@@ -169,7 +169,7 @@ impl Mount {
             let file = OpenFile { device, ino, name: STREAM_NAME };
             match closing::judge(&writer, file, caller.pid) {
                 Verdict::HeldByOthers => reply.ok(),
-                Verdict::Finish => mount.finish_stream(fh, writer, reply),
+                Verdict::Finish => mount.finish_stream(fh, writer, caller.pid, reply),
                 Verdict::Abort(why) => {
                     writer.abort(&why, libc::EIO);
                     reply.error(Errno::EIO);
@@ -185,16 +185,19 @@ impl Mount {
         }
     }
 
-    fn finish_stream(&self, fh: u64, writer: Writer, reply: ReplyEmpty) {
+    /// Answers when the stream has ended; earlier if `thread` is to die of a signal, which ends no
+    /// stream that is closed already.
+    fn finish_stream(&self, fh: u64, writer: Writer, thread: u32, reply: ReplyEmpty) {
         let ended = writer.clone();
         let on_end = move |end| match (end, ended.outcome()) {
             (End::Done, Some(Ok(()))) => reply.ok(),
             (End::Done, Some(Err(errno))) => reply.error(Errno::from_i32(errno)),
             (End::TimedOut, _) => reply.error(Errno::ETIMEDOUT),
+            (End::Interrupted, _) => reply.error(Errno::EINTR),
             _ => reply.error(Errno::EIO),
         };
         let deadline = self.patience.map(|patience| Instant::now() + patience);
-        let waiter = Waiter { thread: 0, deadline, on_end: Box::new(on_end) };
+        let waiter = Waiter { thread, deadline, on_end: Box::new(on_end) };
         self.waiters.enter(Wait::Close(fh), waiter);
         let waiters = Arc::clone(&self.waiters);
         writer.finish(Box::new(move |_| waiters.end(Wait::Close(fh), End::Done)));

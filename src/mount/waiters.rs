@@ -19,7 +19,8 @@ pub enum Wait {
     /// The OPEN that follows a CREATE or OPEN answered with ESTALE: nothing is owed, but a ticket
     /// whose opener never comes must not stay in the queue.
     Arrival(Ino),
-    /// The end of a backup stream, by its handle; the kernel does not let go of a FLUSH.
+    /// The end of a backup stream, by its handle; the kernel does not let go of a FLUSH, so only
+    /// who is to die is let go of.
     Close(u64),
 }
 
