@@ -4,7 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 use std::time::Duration;
-use support::cluster::Cluster;
+use support::cluster::{Cluster, Replica};
 use support::shell::{self, Ran};
 use support::{can_mount, has_programs};
 
@@ -167,15 +167,19 @@ fn an_interrupted_stream_leaves_no_snapshot() {
 #[test]
 fn a_daemon_that_ends_leaves_no_snapshot() {
     let Some(mut streams) = Streams::start() else { return };
-    let writing = streams.script("(while :; do cat $f; done) > $B");
-    let writer = streams.cluster.background(&writing);
-    std::thread::sleep(Duration::from_millis(500));
-    streams.cluster.replicas[0].kill();
-    drop(writer);
-    support::detach(&streams.cluster.replicas[0].mount);
-    streams.cluster.run(&[0]);
-    streams.cluster.wait_ready();
-    assert_eq!(streams.snapshots(), 0);
+    let stop = |replica: &mut Replica| assert_eq!(replica.stop(), Some(0));
+    let ends: [fn(&mut Replica); 2] = [Replica::kill, stop];
+    for end in ends {
+        let writing = streams.script("(while :; do cat $f; done) > $B");
+        let writer = streams.cluster.background(&writing);
+        std::thread::sleep(Duration::from_millis(500));
+        end(&mut streams.cluster.replicas[0]);
+        drop(writer);
+        support::detach(&streams.cluster.replicas[0].mount);
+        streams.cluster.run(&[0]);
+        streams.cluster.wait_ready();
+        assert_eq!(streams.snapshots(), 0);
+    }
     streams.makes_one("cat $f > $B");
     streams.sh("cmp $f $R");
 }
@@ -220,10 +224,17 @@ impl Drop for Tmpfs {
 #[test]
 fn a_full_disk_fails_the_write_and_leaves_no_snapshot() {
     let Some(streams) = Streams::start() else { return };
-    let _small = Tmpfs::mount(streams.cluster.replicas[0].data.join("backup/repository"), "40m");
-    let ran = streams.makes_none("head -c 500M /dev/urandom > $B");
-    assert_ne!(ran.code, Some(0));
+    let repositories = streams.cluster.replicas[0].data.join("backup/repository");
+    let small = Tmpfs::mount(repositories, "40m");
+    let ran = streams.makes_none(&format!(
+        "head -c 500M /dev/urandom > $B && exit; code=$?
+         mount -o remount,size=1g {}; exit $code",
+        small.0.display()
+    ));
+    assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("No space left on device"), "{ran:?}");
+    let log = std::fs::read_to_string(streams.cluster.replicas[0].log()).unwrap();
+    assert!(log.contains("kept for the log"), "{log}");
     streams.sh("echo next | cmp - $R");
 }
 

@@ -7,10 +7,13 @@
 //! 2. `snapshots/` holds recorded snapshots only. Until the log has one, it lies in `pending/`, so
 //!    that an interrupted backup leaves no snapshot and nobody ever has to guess which to delete.
 //! 3. Listing is strict: a directory that cannot be read is an error, never a shorter list.
-//! 4. Nothing is deleted here except what never counted: files aside, and `pending/` snapshots.
+//! 4. Packs leave room on the disk for the log beside them: a stream, however large, stops no
+//!    replica.
+//! 5. Nothing is deleted here except what never counted: files aside, and `pending/` snapshots.
 
 use super::credentials::Credentials;
 use super::files::{FileId, FileKind, RepositoryFile};
+use super::room;
 use crate::error::Error;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -139,6 +142,9 @@ impl Store {
         if self.has(kind, id) {
             return Ok(());
         }
+        if kind == FileKind::Pack {
+            room::check(&self.root, parts.iter().map(|part| part.len() as u64).sum())?;
+        }
         let write = &mut |file: &mut File| parts.iter().try_for_each(|part| file.write_all(part));
         self.put(&self.arrival(kind, id), write)
     }
@@ -151,6 +157,9 @@ impl Store {
         length: u64,
         data: &mut dyn Read,
     ) -> Result<(), Error> {
+        if kind == FileKind::Pack {
+            room::check(&self.root, length)?;
+        }
         let path = self.arrival(kind, id);
         self.put(&path, &mut |file| {
             let mut digest = Sha256::new();

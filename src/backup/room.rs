@@ -1,0 +1,60 @@
+//! Room on the disk: backups leave some for the log, which as a rule lies beside them. A stream may
+//! be of any size, and is copied to every replica: without this, one could stop them all.
+
+use crate::error::Error;
+use crate::limits::{BACKUP_RESERVE_BYTES, BACKUP_RESERVE_SHARE};
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// ENOSPC if so many bytes more in `directory` would take what is the log's.
+pub fn check(directory: &Path, bytes: u64) -> Result<(), Error> {
+    let (total, free) = space(directory).map_err(Error::file("look at the disk of", directory))?;
+    if is_there(total, free, bytes) {
+        return Ok(());
+    }
+    let attempt = "write more (what is left of the disk is kept for the log) to";
+    Err(Error::file(attempt, directory)(io::Error::from_raw_os_error(libc::ENOSPC)))
+}
+
+fn is_there(total: u64, free: u64, bytes: u64) -> bool {
+    let reserve = BACKUP_RESERVE_BYTES.min(total / BACKUP_RESERVE_SHARE);
+    free >= reserve.saturating_add(bytes)
+}
+
+/// How large the filesystem at `path` is, and what is free of it, bytes.
+fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends in NUL, the answer has room, and both outlive the call.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is written when the call succeeds.
+    let found = unsafe { found.assume_init() };
+    Ok((found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_disk_is_left() {
+        let (mib, gib) = (1 << 20, 1 << 30);
+        assert!(is_there(100 * mib, 21 * mib, 16 * mib));
+        assert!(!is_there(100 * mib, 21 * mib, 16 * mib + 1));
+        assert!(is_there(1000 * gib, 2 * gib, gib));
+        assert!(!is_there(1000 * gib, 2 * gib, gib + 1));
+    }
+
+    #[test]
+    fn a_disk_is_looked_at() {
+        let (total, free) = space(Path::new("/")).unwrap();
+        assert!(total >= free && total > 0);
+        assert!(check(Path::new("/"), u64::MAX).unwrap_err().errno() == libc::ENOSPC);
+        assert!(check(Path::new("/nowhere"), 0).unwrap_err().errno() == libc::ENOENT);
+    }
+}
