@@ -149,9 +149,11 @@ fn an_interrupted_stream_leaves_no_snapshot() {
     for signal in ["INT", "TERM", "KILL"] {
         let cut = format!("timeout -s {signal} 0.5 bash -c 'cat $f; exec sleep 20' > $B || true");
         streams.makes_none(&cut);
+        // Again and again: a child that the shell has only just forked drops a SIGINT.
         let writer_cut = format!(
-            "(while :; do cat $f; done) > $B & p=$!; sleep 0.3; \
-             kill -{signal} $p $(cat /proc/$p/task/$p/children); wait $p || true"
+            "(while :; do cat $f; done) > $B & p=$!; sleep 0.3
+             while kill -{signal} $p $(cat /proc/$p/task/$p/children); do sleep 0.1; done
+             wait $p || true"
         );
         streams.makes_none(&writer_cut);
     }
