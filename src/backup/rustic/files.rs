@@ -105,13 +105,12 @@ impl WriteBackend for RepositoryFiles {
         };
         let parts: Vec<&[u8]> = content.slice().iter().map(|part| &part[..]).collect();
         let file = RepositoryFile { kind, id: file_id(id), size: content.size() as u64 };
-        match self.repository.store.write(kind, file.id, &parts) {
-            Ok(()) => Ok(follower.stored(file)),
-            Err(error) => {
-                follower.lost(duplicate(&error));
-                Err(backend(error))
-            }
-        }
+        self.repository.store.write(kind, file.id, &parts).map_err(|error| {
+            follower.lost(duplicate(&error));
+            backend(error)
+        })?;
+        follower.stored(file);
+        Ok(())
     }
 
     fn remove(&self, _kind: FileType, _id: &Id, _cacheable: bool) -> RusticResult<()> {
