@@ -2,6 +2,7 @@
 pub mod backup;
 pub mod cli;
 pub mod config;
+pub mod cow;
 pub mod disk;
 pub mod error;
 pub mod format;

@@ -13,14 +13,15 @@ const LEAVES: &[&str] = &["error", "limits"];
 const WALLS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("limits", &[]),
+    ("cow", &[]),
     ("mailbox", &[]),
     ("format", &["tree"]),
-    ("tree", &["format"]),
+    ("tree", &["cow", "format"]),
     ("replica", &["format", "tree"]),
     ("disk", &["format", "replica", "tree"]),
     ("peers", &["format", "mailbox", "replica", "tree"]),
     ("node", &["disk", "format", "mailbox", "peers", "replica", "tree"]),
-    ("mount", &["node", "tree"]),
+    ("mount", &["cow", "node", "tree"]),
     ("backup", &["node", "peers", "tree"]),
     ("sim", &["format", "replica", "tree"]),
     ("config", &["node", "tree"]),
@@ -28,7 +29,7 @@ const WALLS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules whose behaviour depends on their arguments alone.
-const PURE: &[&str] = &["tree", "replica", "format"];
+const PURE: &[&str] = &["cow", "tree", "replica", "format"];
 
 /// What reads the world, or chance: one seed must replay one history.
 const IMPURE: &[&str] = &[

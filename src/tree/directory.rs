@@ -5,9 +5,9 @@
 //! the hash. The directory remembers how far a cookie was ever pushed from its hash (nearly always
 //! 0): that far a lookup looks.
 
-use super::cow::CowMap;
 use super::name::EntryName;
 use super::{Ino, Name, Role, SessionId, Zxid};
+use crate::cow::CowMap;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};

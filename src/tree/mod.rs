@@ -6,15 +6,14 @@
 //! `rename`, `data`, `attributes`, `ticket`, `stream`) by the steps in `edit.rs`.
 //!
 //! What the tree is made of: inodes (`inode.rs`), their `directory.rs` or `content.rs`, in
-//! copy-on-write maps (`cow.rs`); the lock queues ([`locks`]), sessions and orphans. `snapshot.rs`
-//! writes and reads all of it; `check.rs` says whether it is sound.
+//! copy-on-write maps ([`crate::cow`]); the lock queues ([`locks`]), sessions and orphans.
+//! `snapshot.rs` writes and reads all of it; `check.rs` says whether it is sound.
 
 mod apply;
 mod attributes;
 mod check;
 mod command;
 mod content;
-mod cow;
 mod create;
 mod data;
 mod digest;
@@ -40,8 +39,8 @@ pub use ids::*;
 pub use outcome::*;
 pub use view::*;
 
+use crate::cow::CowMap;
 use crate::limits::{FILE_BYTES_DEFAULT, INODES_DEFAULT, TREE_BYTES_DEFAULT};
-use cow::CowMap;
 use directory::Directory;
 use inode::{Body, Inode};
 use locks::LockTable;

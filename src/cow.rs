@@ -3,13 +3,13 @@
 //! Items lie in chunks of up to `N`, each behind an `Arc`. A clone shares all chunks; the first
 //! write into a shared chunk copies that chunk alone. So a snapshot of a million inodes costs one
 //! reference per chunk, and memory beyond the items themselves stays small: chunks grow by a
-//! quarter, and ascending keys (inode numbers) fill them whole.
+//! quarter and have room for `N` items at most, and ascending keys (inode numbers) fill them whole.
 
 use std::sync::Arc;
 
 /// A sorted map of chunks with at most `N` items each.
 #[derive(Clone)]
-pub(super) struct CowMap<K, V, const N: usize> {
+pub struct CowMap<K, V, const N: usize> {
     chunks: Vec<Chunk<K, V>>,
     len: usize,
 }
@@ -24,23 +24,28 @@ struct Chunk<K, V> {
 }
 
 impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
+    /// An empty map; it allocates nothing.
     pub fn new() -> Self {
         CowMap { chunks: Vec::new(), len: 0 }
     }
 
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// The value of `key`: two binary searches, over chunks and in one.
     pub fn get(&self, key: K) -> Option<&V> {
         let items = &self.chunks.get(self.chunk_of(key))?.items;
         items.binary_search_by(|item| item.0.cmp(&key)).ok().map(|at| &items[at].1)
     }
 
+    /// Whether `key` has a value.
     pub fn contains(&self, key: K) -> bool {
         self.get(key).is_some()
     }
@@ -58,7 +63,7 @@ impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
         let index = self.chunk_of(key);
         let is_last = index + 1 == self.chunks.len();
         let Some(chunk) = self.chunks.get_mut(index) else {
-            self.chunks.push(Chunk::of(key, value));
+            self.chunks.push(Chunk::of(vec![(key, value)]));
             self.len = 1;
             return None;
         };
@@ -71,21 +76,25 @@ impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
         };
         self.len += 1;
         if chunk.items.len() < N {
-            chunk.insert(at, key, value);
+            chunk.insert::<N>(at, key, value);
         } else if at == N && is_last {
-            self.chunks.push(Chunk::of(key, value));
+            // Keys ascend, so this chunk will be full soon as well.
+            let mut items = Vec::with_capacity(N);
+            items.push((key, value));
+            self.chunks.push(Chunk::of(items));
         } else {
             let mut upper = chunk.split(N / 2);
             if at <= N / 2 {
-                chunk.insert(at, key, value);
+                chunk.insert::<N>(at, key, value);
             } else {
-                upper.insert(at - N / 2, key, value);
+                upper.insert::<N>(at - N / 2, key, value);
             }
             self.chunks.insert(index + 1, upper);
         }
         None
     }
 
+    /// Returns the value removed.
     pub fn remove(&mut self, key: K) -> Option<V> {
         let index = self.chunk_of(key);
         let items = &mut self.chunks.get_mut(index)?.items;
@@ -140,15 +149,17 @@ impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
 }
 
 impl<K: Ord + Copy, V: Clone> Chunk<K, V> {
-    fn of(key: K, value: V) -> Self {
-        Chunk { low: key, items: Arc::new(vec![(key, value)]) }
+    /// `items` are sorted and not empty.
+    fn of(items: Vec<(K, V)>) -> Self {
+        Chunk { low: items[0].0, items: Arc::new(items) }
     }
 
-    fn insert(&mut self, at: usize, key: K, value: V) {
+    /// There are less than `N`.
+    fn insert<const N: usize>(&mut self, at: usize, key: K, value: V) {
         self.low = self.low.min(key);
         let items = Arc::make_mut(&mut self.items);
         if items.len() == items.capacity() {
-            items.reserve_exact((items.len() / 4).max(2));
+            items.reserve_exact((items.len() / 4).max(2).min(N - items.len()));
         }
         items.insert(at, (key, value));
     }
@@ -158,7 +169,13 @@ impl<K: Ord + Copy, V: Clone> Chunk<K, V> {
         let items = Arc::make_mut(&mut self.items);
         let upper = items.split_off(at);
         items.shrink_to_fit();
-        Chunk { low: upper[0].0, items: Arc::new(upper) }
+        Chunk::of(upper)
+    }
+}
+
+impl<K: Ord + Copy, V: Clone, const N: usize> Default for CowMap<K, V, N> {
+    fn default() -> Self {
+        CowMap::new()
     }
 }
 
@@ -202,6 +219,7 @@ mod tests {
             clones.push((map, model));
             for (map, model) in &clones {
                 same(map, model);
+                prop_assert!(map.chunks.iter().all(|chunk| chunk.items.capacity() <= 4));
             }
         }
     }
@@ -214,5 +232,6 @@ mod tests {
         }
         assert_eq!(map.chunks.len(), 10);
         assert!(map.chunks.iter().all(|chunk| chunk.items.len() == 64));
+        assert!(map.chunks.iter().all(|chunk| chunk.items.capacity() == 64));
     }
 }
