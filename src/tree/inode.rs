@@ -2,6 +2,7 @@
 
 use super::content::Content;
 use super::directory::Directory;
+use super::version::Version;
 use super::{Attributes, Ino, Kind, Name, NewNode, Role, SessionId, Zxid};
 use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ pub(super) struct Inode {
     pub ctime: i64,
     pub czxid: Zxid,
     pub mzxid: Zxid,
-    pub version: u64,
+    pub version: Version,
     pub aversion: u32,
     pub uid: u32,
     pub gid: u32,
@@ -34,7 +35,7 @@ pub(super) struct Inode {
 }
 
 /// A million inodes have to fit, with data and names, into 350 MB.
-const _: () = assert!(size_of::<Inode>() <= 104);
+const _: () = assert!(size_of::<Inode>() <= 96);
 
 #[derive(Clone, Encode, Decode)]
 pub(super) enum Body {
@@ -119,7 +120,7 @@ impl Inode {
             ctime: now,
             czxid: zxid,
             mzxid: zxid,
-            version: 0,
+            version: Version::default(),
             aversion: 0,
             uid,
             gid,
@@ -147,7 +148,7 @@ impl Inode {
 
     /// The data changed: its version and times.
     pub fn touch_data(&mut self, zxid: Zxid, now: i64) {
-        self.version += 1;
+        self.version = self.version.next();
         self.mzxid = zxid;
         self.mtime = now;
         self.ctime = now;
@@ -219,7 +220,7 @@ impl Inode {
             czxid: self.czxid,
             mzxid: self.mzxid,
             pzxid: directory.map_or(0, |directory| directory.pzxid),
-            version: self.version,
+            version: self.version.get(),
             cversion: directory.map_or(0, |directory| directory.cversion),
             aversion: u64::from(self.aversion),
             owner: self.owner(),

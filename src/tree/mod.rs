@@ -32,6 +32,7 @@ mod session;
 mod snapshot;
 mod stream;
 mod ticket;
+mod version;
 mod view;
 
 pub use command::*;
