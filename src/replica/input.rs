@@ -53,7 +53,8 @@ impl Default for LogBounds {
     fn default() -> Self {
         LogBounds {
             window_bytes: 8 << 20,
-            window_entries: 32_768,
+            // With a batch more they still fit into 16,384 places; a queue doubles its places.
+            window_entries: 12_288,
             tail_bytes: 4 << 20,
             tail_entries: 8_192,
         }
