@@ -191,7 +191,9 @@ fn a_killed_playground_takes_its_replicas_along_and_starts_again() {
     let mut playground = Playground::start(&dir);
     playground.sh("echo kept > $k/a/f");
     let pids = ["a", "b", "c"].map(|name| playground.pid_of(name));
-    // One of them dies without a chance to unmount: a stale mount.
+    // One of them dies without a chance to unmount: a stale mount, which the kernel knows all about
+    // and can be asked for without an error.
+    playground.sh("stat $k/b; stat $k/b");
     send(pids[1], libc::SIGKILL);
     playground.end(libc::SIGKILL);
     eventually("its replicas end", SOON, || {

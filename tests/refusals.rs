@@ -42,6 +42,20 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Mounting over a daemon that stands still must not hang with it.
+#[test]
+fn a_mount_point_whose_daemon_stands_still() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let (mount, data) = (&cluster.replicas[0].mount, cluster.dir.path().join("other"));
+    cluster.replicas[0].signal(libc::SIGSTOP);
+    let said = refused(&["up", mount.to_str().unwrap(), "--data", data.to_str().unwrap()]);
+    cluster.replicas[0].signal(libc::SIGCONT);
+    assert!(said.contains("does not answer"), "{said}");
+}
+
 #[test]
 fn wrong_usage_ends_with_two() {
     for args in [&["serve", "--bogus"][..], &["frobnicate"], &["playground"], &["role"]] {

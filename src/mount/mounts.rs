@@ -1,12 +1,16 @@
 //! What is mounted where: checks before mounting, and the way out when an orderly one is barred.
 
 use crate::error::Error;
+use crossbeam_channel::bounded;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 const DEVICE: &str = "/dev/fuse";
 /// The filesystem type of keepfs mounts.
@@ -71,13 +75,22 @@ fn check_device(mountpoint: &Path) -> Result<(), Error> {
 fn make(mountpoint: &Path) -> Result<PathBuf, Error> {
     let failed = |problem: String| Error::Mount { path: mountpoint.to_owned(), problem };
     let absolute = std::path::absolute(mountpoint).map_err(|error| failed(error.to_string()))?;
-    while is_stale(&absolute) {
+    loop {
+        match ask(&absolute) {
+            Life::Served => break,
+            Life::Stale => {}
+            Life::Silent => {
+                return Err(failed(
+                    "what is mounted here does not answer; end its daemon, or `umount -l` it"
+                        .into(),
+                ));
+            }
+        }
         match at(&absolute) {
             Some(mounted) if mounted.kind == TYPE => {
                 log::warn!("{}: clearing the mount of a killed keepfs", absolute.display());
                 detach(&absolute);
-                if is_stale(&absolute) && at(&absolute).is_some_and(|m| m.device == mounted.device)
-                {
+                if at(&absolute).is_some_and(|left| left.id == mounted.id) {
                     return Err(failed("a stale mount is in the way: `umount -l` it".into()));
                 }
             }
@@ -99,12 +112,40 @@ fn make(mountpoint: &Path) -> Result<PathBuf, Error> {
     absolute.canonicalize().map_err(|error| failed(error.to_string()))
 }
 
-/// "Transport endpoint is not connected": mounted, and nobody serves it.
-fn is_stale(path: &Path) -> bool {
-    matches!(
-        fs::symlink_metadata(path).map_err(|error| error.raw_os_error()),
-        Err(Some(libc::ENOTCONN | libc::ECONNABORTED))
-    )
+/// What stands behind a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// A filesystem that answers, or none of its own.
+    Served,
+    /// "Transport endpoint is not connected": mounted, and nobody serves it.
+    Stale,
+    /// Nothing comes back.
+    Silent,
+}
+
+/// How long a mount has to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks for the filesystem's size, for no kernel answers that from its cache: attributes it may
+/// know long after the daemon was killed.
+fn ask(path: &Path) -> Life {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Life::Served };
+    let (tell, told) = bounded(1);
+    let asking = move || {
+        let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the path ends in NUL, the answer has room, and both outlive the call.
+        let failed = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0;
+        let _ = tell.send(failed.then(io::Error::last_os_error));
+    };
+    // It may never come back; then it ends with the process.
+    if thread::Builder::new().name("mount-ask".into()).spawn(asking).is_err() {
+        return Life::Served;
+    }
+    match told.recv_timeout(PATIENCE).map(|error| error.and_then(|error| error.raw_os_error())) {
+        Ok(Some(libc::ENOTCONN | libc::ECONNABORTED)) => Life::Stale,
+        Ok(_) => Life::Served,
+        Err(_) => Life::Silent,
+    }
 }
 
 /// Everything mounted in this mount namespace, in the order it was mounted.
