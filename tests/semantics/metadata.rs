@@ -1,7 +1,7 @@
 //! M: what attributes promise.
 
 use super::hosts;
-use super::support::shell::{Ran, try_sh};
+use super::support::shell::{Ran, sh, try_sh};
 use super::support::system::{self, errno};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
@@ -62,10 +62,14 @@ fn m2_set_id_bits() {
         assert_eq!(mode(&hosts.b.join("f")), 0o6777);
     };
     let there = hosts.b.join("f");
+    // Asks for nothing but the mode, so that no other attribute makes the kernel ask again.
+    let mode_alone = || sh(&format!("stat -c %a {}", there.display()));
     for script in ["echo x >>", "echo x >", ": >", "truncate -s 2"] {
         set();
+        assert_eq!(mode_alone(), "6777");
         let ran = as_nobody(&format!("{script} {}", there.display()));
         assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(mode_alone(), "777", "{script}");
         assert_eq!(mode(&path), 0o777, "{script}");
         assert_eq!(mode(&there), 0o777, "{script}");
     }
