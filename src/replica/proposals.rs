@@ -187,21 +187,24 @@ impl Proposals {
         std::mem::take(&mut self.pending).into_values().map(|pending| pending.id).collect()
     }
 
-    /// What has waited too long. `leader_known`: whether there is someone to wait for.
+    /// What has waited too long. `leader_known`: whether there is someone to wait for; `hopeless`:
+    /// whether there has been nobody for so long that nothing is waited for any more.
     pub(super) fn expire(
         &mut self,
         now: u64,
         op_timeout: u64,
         leader_known: bool,
+        hopeless: bool,
     ) -> Vec<(u64, Failure)> {
         let mut failed = Vec::new();
-        while self.queue.front().is_some_and(|first| now >= first.since + op_timeout) {
+        let late = |first: &Queued| hopeless || now >= first.since + op_timeout;
+        while self.queue.front().is_some_and(late) {
             let queued = self.queue.pop_front().expect("there is a first");
             failed.push((queued.id, Failure::NoQuorum));
         }
         self.pending.retain(|_, pending| {
             let waited = now.saturating_sub(pending.since);
-            let failure = match waited >= op_timeout {
+            let failure = match hopeless || waited >= op_timeout {
                 false => return true,
                 true if pending.handed.term == 0 || !leader_known => Failure::NoQuorum,
                 true if waited >= 2 * op_timeout => Failure::Unknown,

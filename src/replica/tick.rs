@@ -92,7 +92,8 @@ impl Replica {
     fn expire(&mut self) {
         let (now, limit) = (self.now.monotonic, self.config.op_timeout);
         let leader_known = self.leadership.leader.is_some();
-        for (id, failure) in self.proposals.expire(now, limit, leader_known) {
+        let hopeless = self.leadership.missing_for(now, limit);
+        for (id, failure) in self.proposals.expire(now, limit, leader_known, hopeless) {
             self.answer(id, Err(failure));
         }
         for id in self.reads.expire(now, limit) {
