@@ -64,10 +64,12 @@ impl Writer {
     }
 
     /// Appends zeros up to `length` (`ftruncate`, or before a write past the end). ESPIPE for less
-    /// than was written.
+    /// than was written, and then nothing comes of the stream: what is stored is not what its
+    /// writer meant.
     pub fn grow(&self, length: u64, then: Then<()>) {
         let at = self.0.lock().length;
         if length < at {
+            self.abort("a write before its end", libc::ESPIPE);
             return then(Err(io::Error::from_raw_os_error(libc::ESPIPE)));
         }
         if length == at {
@@ -235,7 +237,6 @@ mod tests {
         let (writer, said) = writer(false);
         assert_eq!(write(&writer, 0, b"abc"), Ok(3));
         assert_eq!(write(&writer, 5, b"d"), Ok(1));
-        assert_eq!(write(&writer, 2, b"x"), Err(libc::ESPIPE));
         assert_eq!((finish(&writer), finish(&writer)), (Ok(()), Ok(())));
         assert_eq!(write(&writer, 6, b"late"), Err(libc::EIO));
         writer.abort("too late", libc::EIO);
@@ -248,6 +249,13 @@ mod tests {
         let (empty, said) = writer(false);
         assert_eq!(finish(&empty), Ok(()));
         assert_eq!(said.recv().unwrap(), "abort: nothing was written");
+        let (back, said) = writer(false);
+        assert_eq!(write(&back, 0, b"abc"), Ok(3));
+        assert_eq!(write(&back, 1, b"x"), Err(libc::ESPIPE));
+        assert_eq!(write(&back, 3, b"d"), Err(libc::ESPIPE));
+        assert_eq!(finish(&back), Err(libc::ESPIPE));
+        assert_eq!(said.recv().unwrap(), "0+3");
+        assert_eq!(said.recv().unwrap(), "abort: a write before its end");
         let (full, said) = writer(true);
         assert_eq!(write(&full, 0, b"abc"), Err(libc::ENOSPC));
         assert_eq!(write(&full, 3, b"def"), Err(libc::ENOSPC));
