@@ -43,6 +43,9 @@ pub fn prepare(mountpoint: &Path) -> Result<PathBuf, Error> {
             format!("{source} ({kind}) is mounted here; `umount` it, or mount elsewhere")
         }));
     }
+    if let Some(kind) = kernels_own(&absolute) {
+        return Err(problem(format!("it lies in {kind}, which is the kernel's own")));
+    }
     let metadata = fs::metadata(&absolute).map_err(|error| problem(error.to_string()))?;
     if !metadata.is_dir() {
         return Err(problem("it is not a directory".into()));
@@ -167,6 +170,16 @@ fn table(path: &str) -> Vec<Mounted> {
 /// The topmost mount at exactly this path.
 pub fn at(path: &Path) -> Option<Mounted> {
     all().into_iter().rfind(|mounted| mounted.point == path)
+}
+
+/// The filesystem that a path lies in, if what is in it stands for processes or the kernel: a mount
+/// on `/proc/self` would hide this daemon from itself, and its host's processes from `ps`.
+fn kernels_own(path: &Path) -> Option<String> {
+    let holds = all().into_iter().filter(|mounted| path.starts_with(&mounted.point));
+    let innermost = holds.max_by_key(|mounted| mounted.point.components().count())?;
+    ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "devpts"]
+        .contains(&&*innermost.kind)
+        .then_some(innermost.kind)
 }
 
 /// Aborts and detaches what is mounted here, as far as this user may.
