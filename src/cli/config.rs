@@ -2,7 +2,6 @@
 
 use crate::config;
 use crate::error::Error;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// Print a commented sample of the configuration file.
@@ -14,8 +13,6 @@ Example:
 pub struct Args {}
 
 pub fn run(_: &Args) -> Result<ExitCode, Error> {
-    std::io::stdout()
-        .write_all(config::sample().as_bytes())
-        .map_err(Error::file("write", "standard output"))?;
+    super::print(config::sample().as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

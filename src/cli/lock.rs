@@ -5,6 +5,7 @@ use crate::error::Error;
 use crossbeam_channel::Receiver;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use std::time::Duration;
 /// The lock is that of `flock PATH`, and waits in the same queue. Beyond flock(1), the command gets
 /// the fencing token in KEEPFS_TOKEN, and SIGTERM when this host's session is lost and the lock
 /// with it: that happens before anyone else can get it. Exits with the command's exit code; with 1
-/// if the lock was lost, or was not free and --no-wait was given.
+/// if the lock was lost, or was not free and --no-wait was given; with 127 if there is no such
+/// command, 126 if it cannot be run.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,6 +35,9 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
+/// As shells have it, for a command that is not there or cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUN: u8 = 126;
 /// How often the session is looked at. It is given up a third of session_timeout before it ends.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -45,7 +50,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let file = File::options().append(true).create(true).open(&path);
     let file = file.map_err(Error::file("open", &path))?;
     // Signals still end this process: a wait can be interrupted.
-    lock(&file, args.no_wait).map_err(Error::file("lock", &path))?;
+    lock(&file, args.no_wait).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => Error::Other(format!(
+            "{} is locked; {}/.keepfs/locks says by whom",
+            path.display(),
+            mount.display()
+        )),
+        _ => Error::file("lock", &path)(error),
+    })?;
     let session = mounts::status(&mount)?.session;
     let stop = signals::stop_requests()?;
 
@@ -54,8 +66,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     if let Ok(token) = mounts::xattr(&path, c"user.keepfs.token") {
         command.env("KEEPFS_TOKEN", token);
     }
-    let child = signals::ends_with_parent(&mut command).spawn();
-    let mut child = child.map_err(Error::file("start", &args.command[0]))?;
+    let mut child = match signals::ends_with_parent(&mut command).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
+            super::complain(Error::file("start", &args.command[0])(error));
+            return Ok(ExitCode::from(code));
+        }
+    };
     let still_ours = || mounts::status(&mount).is_ok_and(|status| status.session == session);
     match wait(&mut child, &stop, still_ours).map_err(Error::file("wait for", &args.command[0]))? {
         Some(status) => Ok(ExitCode::from(code(status))),

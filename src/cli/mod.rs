@@ -17,6 +17,8 @@ mod up;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 /// A filesystem that keeps a cluster in agreement: every host mounts the same tree, and `ls`,
@@ -64,7 +66,27 @@ pub fn main() -> ExitCode {
         Verb::NullFs(args) => bench::null_fs::run(&args),
     };
     outcome.unwrap_or_else(|error: Error| {
-        eprintln!("keepfs: {error}");
+        complain(&error);
         ExitCode::FAILURE
     })
+}
+
+/// To standard output, all of it. A reader that has seen enough (`| head`) is no error.
+fn print(text: &[u8]) -> Result<(), Error> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::file("write", "standard output")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One more line of what a running program tells; whether anybody reads it changes nothing.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// To standard error, likewise.
+fn complain(problem: impl Display) {
+    let _ = writeln!(io::stderr(), "keepfs: {problem}");
 }

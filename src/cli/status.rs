@@ -2,7 +2,6 @@
 
 use super::mounts;
 use crate::error::Error;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,7 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         let status = match mounts::status(mount) {
             Ok(status) => status,
             Err(error) if asked.len() > 1 => {
-                eprintln!("keepfs: {error}");
+                super::complain(&error);
                 all_well = false;
                 continue;
             }
@@ -56,7 +55,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             let gap = if position > 0 { "\n" } else { "" };
             text.splice(0..0, format!("{gap}{}\n", mount.display()).into_bytes());
         }
-        std::io::stdout().write_all(&text).map_err(Error::file("write", "standard output"))?;
+        super::print(&text)?;
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -65,9 +65,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 
 fn announce(mount: &Path, data: &Path, listen: &str) {
     let (mount, data) = (mount.display(), data.display());
-    println!("{mount} is mounted; its data is in {data}. Ctrl-C unmounts it.");
-    println!(
+    super::say(format_args!("{mount} is mounted; its data is in {data}. Ctrl-C unmounts it."));
+    super::say(format_args!(
         "Others join it by: keepfs serve --name NAME --data DIR --listen HOST:PORT --join {listen}"
-    );
-    println!("ready");
+    ));
+    super::say("ready");
 }

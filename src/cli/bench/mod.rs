@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     report.end(recorder.finish());
 
     let text = if args.json { report.json() } else { report.table() };
-    print!("{text}");
+    super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

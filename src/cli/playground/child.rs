@@ -1,7 +1,7 @@
 //! One `keepfs serve` process of a playground.
 
 use super::layout::Replica;
-use crate::cli::{mounts, signals};
+use crate::cli::{complain, mounts, signals};
 use crate::error::Error;
 use crate::mount::mounts::detach;
 use crossbeam_channel::Receiver;
@@ -98,7 +98,7 @@ pub fn stop_all(children: &mut [Child], within: Duration, hurry: &Receiver<i32>)
     }
     for child in children.iter_mut() {
         if child.is_running() {
-            eprintln!("keepfs: replica {} does not end by itself: killed", child.name);
+            complain(format_args!("replica {} does not end by itself: killed", child.name));
             let _ = child.process.kill();
         }
         let _ = child.process.wait();

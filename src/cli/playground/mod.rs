@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         true => watch(&layout, &mut children, &stop),
         false => Ok(()),
     });
-    println!("stopping");
+    super::say("stopping");
     child::stop_all(&mut children, STOP_WITHIN, &stop);
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -119,7 +119,7 @@ fn watch(layout: &Layout, children: &mut [Child], stop: &Receiver<i32>) -> Resul
         }
         for child in children.iter_mut() {
             if let Some(report) = child.ended() {
-                println!("{report}");
+                super::say(report);
             }
         }
         if children.iter().all(Child::is_reported) {
