@@ -263,10 +263,17 @@ fn keepfs_lock_runs_a_command_under_the_lock_with_its_token() {
         Some(7)
     );
 
+    for (command, code) in [("no-such-command", 127), ("/etc/passwd", 126)] {
+        let ran = cluster.try_sh(&format!("{keepfs} lock $a/lck -- {command}"), SOON);
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+    }
+
     let _holder = cluster.background("flock $c/lck sleep 1000");
     eventually("c holds it", SOON, || {
         cluster.try_sh(&format!("{keepfs} lock -n $a/lck -- true"), SOON).code == Some(1)
     });
+    let ran = cluster.try_sh(&format!("{keepfs} lock -n $a/lck -- true"), SOON);
+    assert!(ran.err.contains(".keepfs/locks says by whom"), "{ran:?}");
 }
 
 #[test]

@@ -42,6 +42,23 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// A mount there would hide the host's processes from it, this daemon from itself first.
+#[test]
+fn a_place_of_the_kernels_own() {
+    if !can_mount() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let said = refused(&["up", "/proc/self", "--data", data.path().to_str().unwrap()]);
+    assert!(said.contains("the kernel's own"), "{said}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let script = format!("set +e; {KEEPFS} config | true; echo ${{PIPESTATUS[0]}}");
+    assert_eq!(shell::sh(&script), "0");
+}
+
 /// Mounting over a daemon that stands still must not hang with it.
 #[test]
 fn a_mount_point_whose_daemon_stands_still() {

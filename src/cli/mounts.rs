@@ -70,9 +70,9 @@ pub fn answered<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (tell, told) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || drop(tell.send(ask())));
-    told.recv_timeout(ANSWERS_WITHIN).map_err(|_| Error::Mount {
-        path: mount.to_owned(),
-        problem: "it does not answer; is its keepfs stopped or overloaded?".into(),
+    told.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
+        let mount = mount.display();
+        Error::Other(format!("{mount} does not answer; is its keepfs stopped or overloaded?"))
     })
 }
 
