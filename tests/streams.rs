@@ -254,6 +254,9 @@ fn a_stream_is_no_ordinary_file() {
     }
     let ran = streams.try_sh("exec 3> $B; echo mine >&3; (echo x > $B)");
     assert!(ran.err.contains("Device or resource busy"), "{ran:?}");
+    // A host's name is text: it goes into manifests.
+    let ran = streams.try_sh(r"mkdir $a/backup/node/$'\xff'");
+    assert!(ran.err.contains("Invalid argument"), "{ran:?}");
     if has_programs(&["python3"]) {
         let back = "import os,sys; fd=os.open(sys.argv[1],os.O_WRONLY); os.write(fd,b'abc'); \
                     os.pwrite(fd,b'x',0)";

@@ -3,7 +3,7 @@
 use super::directory::Directory;
 use super::edit::Edit;
 use super::inode::{Body, Inode, SET_GID, Stream};
-use super::name::check_name;
+use super::name::{check_name, check_new_name};
 use super::{Create, Ino, Name, NewNode, Refusal, Reply, Role};
 use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(super) const STREAM_NAME: &[u8] = b"backup";
 
 impl Edit<'_> {
     pub fn create(&mut self, create: &Create) -> Result<Reply, Refusal> {
-        check_name(&create.name)?;
+        check_new_name(create.parent, &create.name)?;
         check_node(&create.node)?;
         let directory = self.living_directory(create.parent)?;
         match directory.state.role {
@@ -97,7 +97,7 @@ impl Edit<'_> {
     }
 
     pub fn link(&mut self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Reply, Refusal> {
-        check_name(name)?;
+        check_new_name(parent, name)?;
         let inode = self.inode(ino)?;
         if inode.links == 0 {
             return Err(Refusal::NotFound);

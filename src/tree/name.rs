@@ -1,6 +1,6 @@
 //! Names of entries: what is valid, and how a million of them are kept small.
 
-use super::Refusal;
+use super::{Ino, Refusal};
 use crate::limits::NAME_BYTES_MAX;
 use std::sync::Arc;
 
@@ -13,6 +13,15 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::Invalid);
     }
     if name.len() > NAME_BYTES_MAX { Err(Refusal::NameTooLong) } else { Ok(()) }
+}
+
+/// [`check_name`] for a new entry of `parent`. The hosts of backups are named in manifests, which
+/// are text.
+pub(super) fn check_new_name(parent: Ino, name: &[u8]) -> Result<(), Refusal> {
+    if parent == Ino::BACKUP_NODE && std::str::from_utf8(name).is_err() {
+        return Err(Refusal::Invalid);
+    }
+    check_name(name)
 }
 
 /// Longest name kept without an allocation: fills the 24 bytes the other variant takes anyway.
@@ -66,5 +75,8 @@ mod tests {
         assert_eq!(check_name(&[b'x'; 256]), Err(Refusal::NameTooLong));
         assert_eq!(check_name(b"..."), Ok(()));
         assert_eq!(check_name(&[0xff, b'\n']), Ok(()));
+        assert_eq!(check_new_name(Ino::ROOT, b"\xff"), Ok(()));
+        assert_eq!(check_new_name(Ino::BACKUP_NODE, b"\xff"), Err(Refusal::Invalid));
+        assert_eq!(check_new_name(Ino::BACKUP_NODE, "bücher 1".as_bytes()), Ok(()));
     }
 }

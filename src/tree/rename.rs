@@ -3,7 +3,7 @@
 use super::directory::Cookie;
 use super::edit::Edit;
 use super::inode::{Body, Inode};
-use super::name::check_name;
+use super::name::{check_name, check_new_name};
 use super::{Change, Ino, Name, Refusal, RenameHow, Reply, Role};
 
 /// One end of a rename.
@@ -31,7 +31,7 @@ impl Edit<'_> {
         how: RenameHow,
     ) -> Result<Reply, Refusal> {
         check_name(name)?;
-        check_name(new_name)?;
+        check_new_name(to, new_name)?;
         let from = End { parent: from, name: name.clone() };
         let to = End { parent: to, name: new_name.clone() };
         self.check_directories(&from, &to)?;
