@@ -45,7 +45,10 @@ fn disturb(world: &mut World, dice: &mut Dice) {
             let command = create(format!("f{}", world.submitted));
             world.step(id, Input::Submit { id: world.submitted, command });
         }
-        170..175 => drop(world.wire.remove(dice.roll(waiting + 1) as usize)),
+        170..175 => {
+            let packet = world.wire.remove(dice.roll(waiting + 1) as usize);
+            packet.into_iter().for_each(|packet| world.lose(packet));
+        }
         175..178 => world.nodes.get_mut(&id).unwrap().slow = true,
         178..186 => {
             world.nodes.get_mut(&id).unwrap().slow = false;

@@ -167,8 +167,21 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("such a replica");
         (node.replica, node.slow, node.silent) = (None, false, false);
         node.jobs.clear();
-        self.wire.retain(|packet| packet.from != id && packet.to != id);
         self.leaders.remove(&id);
+        let on_its_way = std::mem::take(&mut self.wire);
+        let concerns = |packet: &Packet| packet.from == id || packet.to == id;
+        let (lost, left): (Vec<_>, Vec<_>) = on_its_way.into_iter().partition(concerns);
+        self.wire = left.into();
+        lost.into_iter().for_each(|packet| self.lose(packet));
+    }
+
+    /// A packet does not arrive. Of a snapshot, whose bytes go over a connection of their own, its
+    /// sender is told.
+    pub fn lose(&mut self, packet: Packet) {
+        if let PeerMessage::Snapshot { .. } = packet.message {
+            let to = ReplicaId(packet.to);
+            self.step(packet.from, Input::SnapshotSent { to, ok: false });
+        }
     }
 
     pub fn step(&mut self, id: u64, input: Input) {
