@@ -43,7 +43,7 @@ const XATTR: &std::ffi::CStr = c"user.keepfs.role";
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     match args.role.and_then(|role| role.to_possible_value()) {
         Some(role) => set(&args.directory, role.get_name()),
-        None => mounts::xattr(&args.directory, XATTR).map(|role| super::say(role)),
+        None => mounts::xattr(&args.directory, XATTR).map(super::say),
     }
     .map_err(|error| explain(&args.directory, error))?;
     Ok(ExitCode::SUCCESS)
