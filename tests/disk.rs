@@ -9,7 +9,7 @@ use keepfs::tree::{Member, ReplicaId};
 use raft::eraftpb::{Entry, HardState};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -264,6 +264,45 @@ fn a_directory_belongs_to_one_process_and_knows_whose_it_is() {
     drop(directory);
     let directory = DataDirectory::open(path.path()).unwrap();
     assert_eq!(directory.identity().unwrap(), Some(identity("a")));
+}
+
+#[test]
+fn only_the_owner_can_look_into_a_data_directory() {
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+    let outer = tempfile::tempdir().unwrap();
+    let path = outer.path().join("data");
+    let directory = DataDirectory::open(&path).unwrap();
+    directory.write_identity(&identity("a")).unwrap();
+    append(&RaftLog::open(&directory.log()).unwrap(), 1..=3, 1);
+    let snapshot = directory
+        .snapshots()
+        .unwrap()
+        .write(&SnapshotMark::default(), |to| to.write_all(b"tree"))
+        .unwrap();
+    for part in ["", "log", "snapshots", "backup"] {
+        assert_eq!(mode(&path.join(part)), 0o700, "{part}");
+    }
+    let files = [path.join("identity"), path.join("lock"), newest_file(&directory.log())];
+    for file in files.iter().chain([&snapshot.path]) {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    drop(directory);
+    for wide in ["", "log", "identity"] {
+        fs::set_permissions(path.join(wide), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let _open = DataDirectory::open(&path).unwrap();
+    assert_eq!((mode(&path), mode(&path.join("log"))), (0o700, 0o700));
+    assert_eq!(mode(&path.join("identity")), 0o700, "only what others may do is taken away");
+}
+
+#[test]
+fn a_directory_with_other_things_in_it_is_left_alone() {
+    let path = tempfile::tempdir().unwrap();
+    fs::write(path.path().join("diary"), b"").unwrap();
+    fs::set_permissions(path.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let error = DataDirectory::open(path.path()).err().unwrap().to_string();
+    assert!(error.contains("diary") && error.contains("directory of its own"), "{error}");
+    assert_eq!(fs::metadata(path.path()).unwrap().mode() & 0o777, 0o755);
 }
 
 #[test]

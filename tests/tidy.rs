@@ -25,7 +25,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("backup", &["node", "peers", "tree"]),
     ("sim", &["format", "replica", "tree"]),
     ("config", &["node", "tree"]),
-    ("cli", &["backup", "config", "mount", "node"]),
+    ("cli", &["backup", "config", "disk", "mount", "node"]),
 ];
 
 /// Modules whose behaviour depends on their arguments alone.

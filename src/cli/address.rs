@@ -1,6 +1,7 @@
 //! A loopback address for a replica nobody gave one: chosen once, remembered in its directory, for
 //! a replica's address is part of its cluster's membership.
 
+use crate::disk::private;
 use crate::error::Error;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +19,8 @@ pub fn remembered(file: &Path) -> Result<String, Error> {
         Ok(text) => Ok(format!("127.0.0.1:{}", text.trim())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let port = free_port()?;
-            fs::write(file, format!("{port}\n")).map_err(Error::file("write", file))?;
+            private::write(file, format!("{port}\n").as_bytes())
+                .map_err(Error::file("write", file))?;
             Ok(format!("127.0.0.1:{port}"))
         }
         Err(error) => Err(Error::file("read", file)(error)),

@@ -3,6 +3,7 @@
 use super::signals;
 use crate::backup::{Backup, BackupConfig};
 use crate::config::Config;
+use crate::disk::private;
 use crate::error::Error;
 use crate::mount::{Mount, MountConfig, MountHandle};
 use crate::node::Node;
@@ -25,6 +26,7 @@ const LARGE_BYTES: libc::c_int = 1 << 20;
 pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
     start_logging(config);
     give_large_memory_back();
+    leave_no_core();
     let stop = signals::stop_requests()?;
     let node = Node::start(config.node()?)?;
     let outcome = serve(config, &node, &stop, announce);
@@ -97,6 +99,13 @@ fn give_large_memory_back() {
     }
 }
 
+/// The process's memory holds the cluster's secret and everybody's files: no core dump, and no
+/// other process of the same user may look into it (root may).
+fn leave_no_core() {
+    // SAFETY: sets a flag of this process.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
 /// `log`'s setting (KEEPFS_LOG) says what is logged; standard error is where. That the kernel no
 /// longer waits for a reply is an error to the FUSE library, and to us what happens when a wait is
 /// interrupted.
@@ -116,7 +125,7 @@ impl PidFile {
     fn write(data: &Path) -> Result<PidFile, Error> {
         let path = data.join("pid");
         let pid = format!("{}\n", std::process::id());
-        fs::write(&path, pid).map_err(Error::file("write", &path))?;
+        private::write(&path, pid.as_bytes()).map_err(Error::file("write", &path))?;
         Ok(PidFile(path))
     }
 }

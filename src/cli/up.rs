@@ -2,8 +2,8 @@
 
 use super::{address, daemon, mounts};
 use crate::config::{self, Config, Flags};
+use crate::disk::private;
 use crate::error::Error;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         Some(data) => data,
         None => config::default_data(&mount)?,
     };
-    fs::create_dir_all(&data).map_err(Error::file("create", &data))?;
+    private::create_directory(&data)?;
     let listen = match config.listen.take() {
         Some(listen) => listen,
         None => address::remembered(&data.join("port"))?,

@@ -1,12 +1,29 @@
 //! The data directory: who may use it, and where things are in it.
 
 use super::identity::Identity;
+use super::private;
 use super::snapshots::Snapshots;
 use crate::error::Error;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+/// What may be in a directory without an identity: what an interrupted or refused first start left,
+/// what others put there for it, and what a disk of its own has.
+const BEFORE_THE_FIRST_START: [&str; 11] = [
+    "lock",
+    "log",
+    "snapshots",
+    "backup",
+    "identity.new",
+    "pid",
+    "port",
+    "key",
+    "run",
+    "keepfs.log",
+    "lost+found",
+];
 
 /// A data directory that this process holds the lock of, until it is dropped.
 pub struct DataDirectory {
@@ -15,14 +32,15 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Creates the directory if need be and locks it; [`Error::DataDirectory`] if another process
-    /// has it.
+    /// Creates the directory if need be, locks it, and makes it private; [`Error::DataDirectory`]
+    /// if another process has it, or if it is not keepfs's.
     pub fn open(path: &Path) -> Result<DataDirectory, Error> {
-        fs::create_dir_all(path).map_err(Error::file("create", path))?;
+        private::create_directory(path)?;
+        refuse_foreign(path)?;
         let _lock = lock(path)?;
+        private::narrow(path)?;
         for part in ["log", "snapshots", "backup"] {
-            let part = path.join(part);
-            fs::create_dir_all(&part).map_err(Error::file("create", part))?;
+            private::create_directory(&path.join(part))?;
         }
         Ok(DataDirectory { path: path.to_path_buf(), _lock })
     }
@@ -63,9 +81,30 @@ impl DataDirectory {
     }
 }
 
+/// A directory that is new to keepfs and holds other things is no data directory: its mode, and
+/// theirs, are not ours to change.
+fn refuse_foreign(directory: &Path) -> Result<(), Error> {
+    if directory.join("identity").exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(Error::file("list", directory))? {
+        let name = entry.map_err(Error::file("list", directory))?.file_name();
+        if !BEFORE_THE_FIRST_START.iter().any(|known| name == *known) {
+            return Err(Error::DataDirectory {
+                path: directory.to_path_buf(),
+                problem: format!(
+                    "holds other things ({}); give keepfs a directory of its own",
+                    name.to_string_lossy()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn lock(directory: &Path) -> Result<File, Error> {
     let path = directory.join("lock");
-    let mut file = OpenOptions::new()
+    let mut file = private::options()
         .read(true)
         .write(true)
         .create(true)
@@ -100,7 +139,7 @@ fn lock(directory: &Path) -> Result<File, Error> {
 /// Writes `bytes` at `path`, so that after a crash there is the old file or the new one, whole.
 pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let aside = path.with_extension("new");
-    let mut file = File::create(&aside)?;
+    let mut file = private::create(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&aside, path)?;

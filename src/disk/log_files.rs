@@ -8,10 +8,10 @@
 //! **The first error is the last.** After a failed write or sync nothing may change any more, least
 //! of all may an old file be deleted because its content has "moved".
 
-use super::torn;
+use super::{private, torn};
 use parking_lot::Mutex;
 use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ impl FileSystem for LogFiles {
 impl LogFiles {
     fn open_file(&self, path: &Path, create: bool) -> io::Result<LogFile> {
         let file = self.health.attempt(path, "open", || {
-            OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)
+            private::options().read(true).write(true).create(create).truncate(false).open(path)
         })?;
         Ok(LogFile { file, path: path.to_path_buf(), health: self.health.clone() })
     }

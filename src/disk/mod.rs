@@ -16,6 +16,7 @@ mod directory;
 mod identity;
 mod log;
 mod log_files;
+pub mod private;
 mod snapshots;
 mod torn;
 

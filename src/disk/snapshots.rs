@@ -10,6 +10,7 @@
 //! is whole unless the disk lost something; the checksum notices that.
 
 use super::directory::sync_directory;
+use super::private;
 use crate::error::Error;
 use crate::replica::SnapshotMark;
 use protobuf::Message;
@@ -125,7 +126,7 @@ impl Snapshots {
         let path = self.path.join(format!("{index:020}-{term}.snapshot"));
         let aside = path.with_extension(PARTIAL);
         let mut file =
-            SteppedFile { file: File::create(&aside)?, path: aside.clone(), unsynced: 0 };
+            SteppedFile { file: private::create(&aside)?, path: aside.clone(), unsynced: 0 };
         let filled = fill(&mut file).and_then(|()| file.file.sync_all());
         if let Err(error) = filled {
             let _ = fs::remove_file(&aside);

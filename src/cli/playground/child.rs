@@ -2,10 +2,10 @@
 
 use super::layout::Replica;
 use crate::cli::{complain, mounts, signals};
+use crate::disk::private;
 use crate::error::Error;
 use crate::mount::mounts::detach;
 use crossbeam_channel::Receiver;
-use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,7 +26,7 @@ impl Child {
     pub fn start(replica: &Replica, founders: &str) -> Result<Child, Error> {
         let program = std::env::current_exe().map_err(Error::file("find", "/proc/self/exe"))?;
         let path = replica.log();
-        let log = File::options().create(true).append(true).open(&path);
+        let log = private::options().create(true).append(true).open(&path);
         let log = log.map_err(Error::file("open", &path))?;
         let errors = log.try_clone().map_err(Error::file("open", &path))?;
         let mut command = Command::new(program);

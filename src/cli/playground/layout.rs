@@ -3,6 +3,7 @@
 
 use super::Args;
 use crate::cli::{address, mounts};
+use crate::disk::private;
 use crate::error::Error;
 use crate::mount::mounts::detach;
 use std::fs::{self, File};
@@ -57,7 +58,7 @@ impl Layout {
 /// Held while the playground runs, and gone with its process however it ends.
 fn lock(data: &Path) -> Result<File, Error> {
     let path = data.join("lock");
-    let file = File::create(&path).map_err(Error::file("create", &path))?;
+    let file = private::create(&path).map_err(Error::file("create", &path))?;
     // SAFETY: the descriptor is open.
     match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
         0 => Ok(file),
@@ -86,7 +87,7 @@ fn count(data: &Path, asked: Option<usize>) -> Result<usize, Error> {
 impl Replica {
     fn open(name: &'static str, dir: &Path, data: &Path) -> Result<Replica, Error> {
         let data = data.join(name);
-        fs::create_dir_all(&data).map_err(Error::file("create", &data))?;
+        private::create_directory(&data)?;
         let mount = mounts::make(&dir.join(name))?;
         Ok(Replica { name, address: address::remembered(&data.join("port"))?, data, mount })
     }

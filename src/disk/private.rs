@@ -1,0 +1,130 @@
+//! What keepfs keeps on disk is nobody else's to read: the log, the snapshots and the repositories
+//! hold the content of files of every mode. Directories are 0700, files 0600, from the moment they
+//! are made, whatever the umask; wider ones of an earlier time are narrowed at start.
+
+use crate::error::Error;
+use log::warn;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// What group and others may do.
+const OTHERS: u32 = 0o077;
+
+/// How to open a file so that one that is made is private.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// [`File::create`], private.
+pub fn create(path: &Path) -> io::Result<File> {
+    options().write(true).create(true).truncate(true).open(path)
+}
+
+/// [`fs::write`], private.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    io::Write::write_all(&mut create(path)?, bytes)
+}
+
+/// Makes a directory that is missing, private. Its missing parents get the usual mode: they are the
+/// system's.
+pub fn create_directory(path: &Path) -> Result<(), Error> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
+    }
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(Error::file("create", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes away what group and others may do with `directory` and all that is in it. Symbolic links
+/// in it are left as they are, and not followed.
+pub(super) fn narrow(directory: &Path) -> Result<(), Error> {
+    let directory = directory.canonicalize().map_err(Error::file("find", directory))?;
+    let narrowed = narrow_all(&directory)?;
+    if narrowed > 0 {
+        warn!(
+            "{} and what is in it could be read or written by other users: {narrowed} modes are \
+             narrowed to 0700 and 0600",
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
+/// How many there were.
+fn narrow_all(path: &Path) -> Result<usize, Error> {
+    let metadata = match fs::symlink_metadata(path) {
+        // Gone meanwhile: the lock may not be ours yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other.map_err(Error::file("look at", path))?,
+    };
+    if metadata.is_symlink() {
+        return Ok(0);
+    }
+    let mode = metadata.permissions().mode();
+    let wide = mode & OTHERS != 0;
+    if wide {
+        let narrow = Permissions::from_mode(mode & 0o7777 & !OTHERS);
+        fs::set_permissions(path, narrow).map_err(Error::file("narrow the mode of", path))?;
+    }
+    let mut narrowed = usize::from(wide);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
+            narrowed += narrow_all(&entry.map_err(Error::file("list", path))?.path())?;
+        }
+    }
+    Ok(narrowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn wider_modes_are_narrowed_and_links_not_followed() {
+        let outer = tempfile::tempdir().unwrap();
+        let outside = outer.path().join("outside");
+        fs::write(&outside, b"").unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o644)).unwrap();
+        let data = outer.path().join("data");
+        fs::create_dir_all(data.join("log/deep")).unwrap();
+        fs::write(data.join("log/deep/file"), b"").unwrap();
+        for (path, wide) in [("", 0o755), ("log", 0o777), ("log/deep", 0o750)] {
+            fs::set_permissions(data.join(path), Permissions::from_mode(wide)).unwrap();
+        }
+        fs::set_permissions(data.join("log/deep/file"), Permissions::from_mode(0o664)).unwrap();
+        std::os::unix::fs::symlink(&outside, data.join("link")).unwrap();
+        assert_eq!(narrow_all(&data).unwrap(), 4);
+        for path in ["", "log", "log/deep"] {
+            assert_eq!(mode(&data.join(path)), 0o700, "{path}");
+        }
+        assert_eq!(mode(&data.join("log/deep/file")), 0o600);
+        assert_eq!(mode(&outside), 0o644);
+        assert_eq!(narrow_all(&data).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_made_is_private() {
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("a/b");
+        create_directory(&directory).unwrap();
+        create_directory(&directory).unwrap();
+        assert_eq!(mode(&directory), 0o700);
+        write(&directory.join("file"), b"x").unwrap();
+        assert_eq!(mode(&directory.join("file")), 0o600);
+        assert!(create_directory(&directory.join("file")).is_err());
+    }
+}
