@@ -3,12 +3,10 @@
 //! sentence.
 
 use super::log::Window;
+use super::reach::Reach;
 use crate::tree::ReplicaId;
 use raft::eraftpb::{ConfState, Message, MessageType};
-use raft::{RawNode, StateRole};
-
-/// Beyond any term or index a cluster can reach; keeps additions from overflowing.
-const NUMBER_MAX: u64 = 1 << 60;
+use raft::{INVALID_ID, RawNode, StateRole};
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
@@ -25,6 +23,7 @@ pub(super) enum Verdict {
 /// `writing`: the disk has not reported all that it was given.
 pub(super) fn judge(
     raw: &RawNode<Window>,
+    reach: &Reach,
     writing: bool,
     from: ReplicaId,
     message: &Message,
@@ -32,18 +31,23 @@ pub(super) fn judge(
     if message.from != from.0 || message.to != raw.raft.id {
         return Verdict::Ignore("its sender or receiver is another replica");
     }
-    let numbers = [message.term, message.index, message.commit, message.reject_hint];
-    if numbers.iter().any(|number| *number > NUMBER_MAX) {
-        return Verdict::Ignore("a term or index is beyond all bounds");
+    if let Some(why) = judge_numbers(raw, reach, message) {
+        return Verdict::Ignore(why);
     }
     match message.get_msg_type() {
+        MessageType::MsgAppend | MessageType::MsgHeartbeat if is_usurper(raw, message) => {
+            Verdict::Ignore("another replica leads in this term")
+        }
         MessageType::MsgAppend => judge_append(message),
         MessageType::MsgHeartbeat => judge_heartbeat(raw, message),
         MessageType::MsgAppendResponse if message.index > raw.raft.raft_log.last_index() => {
             Verdict::Ignore("it acknowledges entries that are not in the log")
         }
-        MessageType::MsgReadIndex if message.entries.len() != 1 || message.term != 0 => {
+        MessageType::MsgReadIndex if message.entries.len() != 1 => {
             Verdict::Ignore("a read index of no form")
+        }
+        MessageType::MsgReadIndexResp if message.from != raw.raft.leader_id => {
+            Verdict::Ignore("only the leader tells how far to read")
         }
         MessageType::MsgRequestVoteResponse
             if writing && raw.raft.state == StateRole::Candidate =>
@@ -53,27 +57,69 @@ pub(super) fn judge(
         MessageType::MsgTimeoutNow if message.from != raw.raft.leader_id || !may_tick(raw) => {
             Verdict::Ignore("only the leader hands its office over, and not to everyone")
         }
-        MessageType::MsgPropose | MessageType::MsgTransferLeader => {
-            Verdict::Ignore("not for peers to send")
-        }
+        MessageType::MsgPropose
+        | MessageType::MsgTransferLeader
+        | MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum => Verdict::Ignore("not for peers to send"),
         MessageType::MsgSnapshot => Verdict::Ignore("its bytes have not arrived"),
         _ => Verdict::Step,
     }
 }
 
+/// Why the numbers of a message cannot be true.
+fn judge_numbers(raw: &RawNode<Window>, reach: &Reach, message: &Message) -> Option<&'static str> {
+    let asks = message.get_msg_type() == MessageType::MsgReadIndex;
+    if (message.term == 0) != asks {
+        // Raft takes a message without a term for one of its own.
+        return Some("its term is not one of its kind");
+    }
+    if !reach.believes_term(message.term.max(message.log_term)) {
+        return Some("no cluster gets to such a term");
+    }
+    let last = raw.raft.raft_log.last_index();
+    let indexes = [message.index, message.commit, message.reject_hint];
+    if !indexes.iter().all(|index| reach.believes_index(*index, last)) {
+        return Some("no log gets to such an index");
+    }
+    (message.request_snapshot != 0).then_some("snapshots are not asked for")
+}
+
+/// Whether a leader's message comes from another than the leader of its term.
+fn is_usurper(raw: &RawNode<Window>, message: &Message) -> bool {
+    let raft = &raw.raft;
+    message.term == raft.term && raft.leader_id != INVALID_ID && raft.leader_id != message.from
+}
+
 /// The same for a `MsgSnapshot` whose bytes have arrived.
-pub(super) fn judge_snapshot(raw: &RawNode<Window>, from: ReplicaId, message: &Message) -> Verdict {
+pub(super) fn judge_snapshot(
+    raw: &RawNode<Window>,
+    reach: &Reach,
+    from: ReplicaId,
+    message: &Message,
+) -> Verdict {
     let metadata = message.get_snapshot().get_metadata();
     if message.get_msg_type() != MessageType::MsgSnapshot
         || message.from != from.0
         || message.to != raw.raft.id
         || metadata.index == 0
-        || message.term.max(metadata.index).max(metadata.term) > NUMBER_MAX
+        || metadata.term > message.term
         || !whole(metadata.get_conf_state())
     {
         return Verdict::Ignore("not a snapshot for this replica");
     }
-    Verdict::Step
+    if is_usurper(raw, message) {
+        return Verdict::Ignore("a snapshot, and another replica leads in this term");
+    }
+    if let Some(why) = judge_numbers(raw, reach, message) {
+        return Verdict::Ignore(why);
+    }
+    match reach.believes_index(metadata.index, raw.raft.raft_log.last_index()) {
+        true => Verdict::Step,
+        false => Verdict::Ignore("no snapshot gets to such an index"),
+    }
 }
 
 /// Whether a configuration has voters, each replica once, and is not joint: raft restores no other.

@@ -16,6 +16,7 @@
 
 mod apply;
 mod chance;
+mod complaints;
 mod departure;
 mod digest;
 mod effects;
@@ -27,6 +28,7 @@ mod membership;
 mod message;
 mod persistence;
 mod proposals;
+mod reach;
 mod reads;
 mod ready;
 mod sessions;
@@ -82,6 +84,8 @@ pub struct Replica {
     founded: bool,
     /// The term in which this leader proposed one.
     founding_term: u64,
+    reach: reach::Reach,
+    complaints: complaints::Complaints,
     /// When each peer was last heard.
     heard: BTreeMap<ReplicaId, u64>,
     /// Vote answers that came before the own log was durable.
@@ -128,6 +132,8 @@ impl Replica {
             knows_tree: false,
             founded: false,
             founding_term: 0,
+            reach: reach::Reach::new(config.id.0),
+            complaints: complaints::Complaints::default(),
             heard: BTreeMap::new(),
             early_votes: Vec::new(),
             next_tick: 0,
@@ -173,6 +179,7 @@ impl Replica {
         }
         self.now.monotonic = self.now.monotonic.max(now.monotonic);
         self.now.wall = now.wall;
+        self.reach.look(self.raw.raft.term, self.now.monotonic, self.config.heartbeat);
         if let Some(session) = self.session.lapse(self.now.monotonic) {
             self.lose(session);
         }

@@ -117,7 +117,7 @@ impl Replica {
     fn receive_raft(&mut self, from: ReplicaId, bytes: &[u8]) {
         let message = match Message::parse_from_bytes(bytes) {
             Ok(message) => message,
-            Err(error) => return ::log::warn!("ignored a message of replica {from}: {error}"),
+            Err(error) => return self.ignore(from, &error.to_string()),
         };
         if self.tell_if_removed(from, &message) {
             return;
@@ -126,12 +126,22 @@ impl Replica {
     }
 
     fn step_if_fit(&mut self, from: ReplicaId, message: Message) {
-        match guard::judge(&self.raw, self.persistence.outstanding(), from, &message) {
+        let writing = self.persistence.outstanding();
+        let verdict = guard::judge(&self.raw, &self.reach, writing, from, &message);
+        self.follow(verdict, from, message);
+    }
+
+    fn follow(&mut self, verdict: Verdict, from: ReplicaId, message: Message) {
+        match verdict {
             Verdict::Step => self.step_raft(message),
             Verdict::Later => self.early_votes.push((from, message)),
-            Verdict::Ignore(why) => ::log::warn!("ignored a message of replica {from}: {why}"),
+            Verdict::Ignore(why) => self.ignore(from, why),
             Verdict::Fatal(why) => self.fail(why),
         }
+    }
+
+    fn ignore(&mut self, from: ReplicaId, why: &str) {
+        self.complaints.about(from, why, self.now.monotonic);
     }
 
     fn step_raft(&mut self, message: Message) {
@@ -175,12 +185,12 @@ impl Replica {
     }
 
     fn snapshot_arrived(&mut self, from: ReplicaId, bytes: &[u8]) {
-        let Ok(message) = Message::parse_from_bytes(bytes) else {
-            return ::log::warn!("ignored a snapshot of replica {from}: damaged");
-        };
-        match guard::judge_snapshot(&self.raw, from, &message) {
-            Verdict::Step => self.step_raft(message),
-            _ => ::log::warn!("ignored a snapshot of replica {from}: not for this replica"),
+        match Message::parse_from_bytes(bytes) {
+            Ok(message) => {
+                let verdict = guard::judge_snapshot(&self.raw, &self.reach, from, &message);
+                self.follow(verdict, from, message);
+            }
+            Err(error) => self.ignore(from, &error.to_string()),
         }
     }
 

@@ -152,29 +152,30 @@ fn one_seed_is_one_history() {
     assert_eq!(history(7, 800), history(7, 800));
 }
 
+const TYPES: [MessageType; 19] = [
+    MessageType::MsgHup,
+    MessageType::MsgBeat,
+    MessageType::MsgPropose,
+    MessageType::MsgAppend,
+    MessageType::MsgAppendResponse,
+    MessageType::MsgRequestVote,
+    MessageType::MsgRequestVoteResponse,
+    MessageType::MsgSnapshot,
+    MessageType::MsgHeartbeat,
+    MessageType::MsgHeartbeatResponse,
+    MessageType::MsgUnreachable,
+    MessageType::MsgSnapStatus,
+    MessageType::MsgCheckQuorum,
+    MessageType::MsgTransferLeader,
+    MessageType::MsgTimeoutNow,
+    MessageType::MsgReadIndex,
+    MessageType::MsgReadIndexResp,
+    MessageType::MsgRequestPreVote,
+    MessageType::MsgRequestPreVoteResponse,
+];
+
 /// A message of any type with numbers that mostly make no sense.
 fn nonsense(dice: &mut Dice, from: u64, to: u64) -> Message {
-    const TYPES: [MessageType; 19] = [
-        MessageType::MsgHup,
-        MessageType::MsgBeat,
-        MessageType::MsgPropose,
-        MessageType::MsgAppend,
-        MessageType::MsgAppendResponse,
-        MessageType::MsgRequestVote,
-        MessageType::MsgRequestVoteResponse,
-        MessageType::MsgSnapshot,
-        MessageType::MsgHeartbeat,
-        MessageType::MsgHeartbeatResponse,
-        MessageType::MsgUnreachable,
-        MessageType::MsgSnapStatus,
-        MessageType::MsgCheckQuorum,
-        MessageType::MsgTransferLeader,
-        MessageType::MsgTimeoutNow,
-        MessageType::MsgReadIndex,
-        MessageType::MsgReadIndexResp,
-        MessageType::MsgRequestPreVote,
-        MessageType::MsgRequestPreVoteResponse,
-    ];
     let number = |dice: &mut Dice| match dice.roll(8) {
         0 => u64::MAX - dice.roll(3),
         1 => 0,
@@ -227,5 +228,62 @@ fn nonsense_from_a_peer_panics_nobody() {
                 world.tick(&[1, 2, 3]);
             }
         }
+    }
+}
+
+/// Every kind of message, with each number in turn beyond what a cluster can get to.
+fn absurd(from: u64, to: u64, mut give: impl FnMut(Message)) {
+    let fields: [fn(&mut Message, u64); 6] = [
+        |message, number| message.term = number,
+        |message, number| message.log_term = number,
+        |message, number| message.index = number,
+        |message, number| message.commit = number,
+        |message, number| message.reject_hint = number,
+        |message, number| message.mut_snapshot().mut_metadata().index = number,
+    ];
+    for kind in TYPES {
+        for (power, set) in (41..64).flat_map(|power| fields.map(|set| (power, set))) {
+            let mut message = Message::default();
+            message.set_msg_type(kind);
+            (message.from, message.to) = (from, to);
+            (message.term, message.log_term, message.index) = (2, 2, 9);
+            let metadata = message.mut_snapshot().mut_metadata();
+            (metadata.index, metadata.term) = (9, 2);
+            metadata.mut_conf_state().set_voters(vec![1, 2, 3]);
+            set(&mut message, 1 << power);
+            give(message);
+        }
+    }
+}
+
+#[test]
+fn no_message_leads_a_cluster_to_absurd_terms_or_indexes() {
+    let mut world = World::new();
+    (1..=3).for_each(|id| world.add(id, Some(3), true));
+    let run = |world: &mut World| {
+        for _ in 0..40 {
+            world.tick(&[1, 2, 3]);
+            world.stabilize();
+        }
+    };
+    run(&mut world);
+    for (from, to) in [(3, 1), (3, 2), (1, 2), (1, 3), (2, 1), (2, 3)] {
+        absurd(from, to, |message| {
+            let bytes = message.write_to_bytes().unwrap();
+            let from = ReplicaId(from);
+            let input = match message.get_msg_type() {
+                MessageType::MsgSnapshot => Input::SnapshotArrived { from, message: bytes },
+                _ => Input::Received { from, message: PeerMessage::Raft(bytes) },
+            };
+            world.step(to, input);
+        });
+    }
+    run(&mut world);
+    world.step(1, Input::Submit { id: 1, command: create("f1".to_owned()) });
+    run(&mut world);
+    assert_eq!(acknowledged(&world.out), ["f1"], "{}", world.out);
+    for (id, node) in &world.nodes {
+        let status = node.replica.as_ref().expect("it runs").status();
+        assert!(status.term < 100 && status.log_last < 100, "{id}: {status:?}");
     }
 }
