@@ -12,6 +12,7 @@ pub mod mount;
 pub mod node;
 pub mod peers;
 pub mod replica;
+mod room;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod tree;

@@ -35,7 +35,8 @@ pub const REPLICAS_MAX: usize = 7;
 pub const BACKUP_PACK_BYTES: u64 = 16 << 20;
 /// What a reader of a backup is read ahead, bytes; three such windows are in memory.
 pub const BACKUP_WINDOW_BYTES: u64 = 4 << 20;
-/// What backups leave of a large disk, bytes: without room for its log, a replica stops.
-pub const BACKUP_RESERVE_BYTES: u64 = 1 << 30;
+/// What backups and the snapshots of others leave of a large disk, bytes: without room for its log,
+/// a replica stops.
+pub const RESERVE_BYTES: u64 = 1 << 30;
 /// What they leave of a disk where that is less: one part in so many.
-pub const BACKUP_RESERVE_SHARE: u64 = 20;
+pub const RESERVE_SHARE: u64 = 20;

@@ -374,16 +374,50 @@ fn a_snapshot_from_a_peer_is_checked_before_it_counts() {
     let file = snapshots.write(&mark, |to| to.write_all(&[5; 100_000])).unwrap();
     let bytes = fs::read(&file.path).unwrap();
     fs::remove_file(&file.path).unwrap();
-    let receive = |index, bytes: &[u8], length| {
-        snapshots.receive(index, 2, length, &mut &*bytes).map(|file| file.bytes)
-    };
+    let receive = |index, bytes: &[u8], length| snapshots.receive(index, 2, length, &mut &*bytes);
     let length = bytes.len() as u64;
     assert!(receive(7, &bytes[..bytes.len() - 1], length).is_err(), "cut short");
     assert!(receive(8, &bytes, length).is_err(), "another index than was said");
     let mut damaged = bytes.clone();
     damaged[50_000] ^= 1;
     assert!(receive(7, &damaged, length).is_err(), "damaged on the way");
-    assert!(snapshots.list().unwrap().is_empty());
-    assert_eq!(receive(7, &bytes, length).unwrap(), length);
+    let full = receive(7, &bytes, u64::MAX).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{full}");
+    assert_eq!(fs::read_dir(path.path().join("snapshots")).unwrap().count(), 0, "no leftovers");
+    let received = receive(7, &bytes, length).unwrap();
+    assert!(snapshots.list().unwrap().is_empty(), "not before it is adopted");
+    assert_eq!(received.adopt().unwrap().bytes, length);
     assert_eq!(snapshots.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_snapshot_that_nobody_adopts_takes_the_place_of_none() {
+    let path = tempfile::tempdir().unwrap();
+    let directory = DataDirectory::open(path.path()).unwrap();
+    let snapshots = directory.snapshots().unwrap();
+    let write = |index| {
+        let mark = SnapshotMark { index, term: 2, ..SnapshotMark::default() };
+        snapshots.write(&mark, |to| to.write_all(b"a tree")).unwrap()
+    };
+    let far = write(1 << 50);
+    let bytes = fs::read(&far.path).unwrap();
+    fs::remove_file(&far.path).unwrap();
+    (1..=2).for_each(|index| drop(write(index)));
+    let indexes =
+        || -> Vec<u64> { snapshots.list().unwrap().iter().map(|file| file.index).collect() };
+    let receive = || snapshots.receive(1 << 50, 2, bytes.len() as u64, &mut &*bytes).unwrap();
+    let (one, another) = (receive(), receive());
+    assert_eq!(indexes(), [2, 1]);
+    drop(one);
+    assert!(another.path().exists(), "each has a file of its own");
+    std::mem::forget(another);
+    drop(directory);
+    let again = DataDirectory::open(path.path()).unwrap();
+    again.snapshots().unwrap();
+    assert_eq!(fs::read_dir(path.path().join("snapshots")).unwrap().count(), 2, "as if never sent");
+    assert_eq!(indexes(), [2, 1]);
+    drop(write(3));
+    assert_eq!(indexes(), [3, 2]);
+    receive().adopt().unwrap();
+    assert_eq!(indexes(), [1 << 50, 3], "the one before it stays");
 }

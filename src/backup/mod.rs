@@ -3,7 +3,7 @@
 //!
 //! - `engine.rs` is what is needed of a repository format, `rustic/` is restic's;
 //! - `store.rs` has a repository's files on this replica's disk, `repository.rs` also what peers
-//!   have of them; `room.rs` is what they may take of the disk;
+//!   have of them;
 //! - `stream.rs` is the life of a stream that is written, with `intake.rs` before the engine and
 //!   `replicate.rs` behind it; `source.rs` is one that is read;
 //! - `keeper.rs` catches up, `serve.rs` answers peers;
@@ -24,7 +24,6 @@ mod metrics;
 pub mod peers;
 mod replicate;
 pub mod repository;
-mod room;
 mod rustic;
 mod serve;
 mod source;

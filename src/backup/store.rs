@@ -13,8 +13,9 @@
 
 use super::credentials::Credentials;
 use super::files::{FileId, FileKind, RepositoryFile};
-use super::room;
+
 use crate::error::Error;
+use crate::room;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -24,7 +24,7 @@ pub use directory::DataDirectory;
 pub use identity::{FORMAT, Identity};
 pub use log::RaftLog;
 pub use log_files::{FaultInjector, FileOperation};
-pub use snapshots::{SnapshotFile, SnapshotReader, Snapshots};
+pub use snapshots::{ReceivedSnapshot, SnapshotFile, SnapshotReader, Snapshots};
 
 use raft::eraftpb::{Entry, HardState};
 use std::io;

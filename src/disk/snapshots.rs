@@ -7,17 +7,22 @@
 //! ```
 //!
 //! A file is written aside, synced, renamed and its directory synced, so a file with its final name
-//! is whole unless the disk lost something; the checksum notices that.
+//! is whole unless the disk lost something; the checksum notices that. What came from a peer stays
+//! aside until the log adopts it: until then it is none of this replica's snapshots, and no older
+//! one is removed for it.
 
 use super::directory::sync_directory;
 use super::private;
 use crate::error::Error;
 use crate::replica::SnapshotMark;
+use crate::room;
 use protobuf::Message;
 use raft::eraftpb::ConfState;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const MAGIC: &[u8; 8] = b"keepsnap";
 const FORMAT: u32 = 1;
@@ -35,6 +40,8 @@ const PARTIAL: &str = "partial";
 #[derive(Clone, Debug)]
 pub struct Snapshots {
     path: PathBuf,
+    /// Sets the names of files that are written at once apart.
+    written: Arc<AtomicU64>,
 }
 
 /// A snapshot on disk, not yet looked into.
@@ -47,7 +54,7 @@ pub struct SnapshotFile {
 }
 
 impl Snapshots {
-    /// Removes what an interrupted writer left.
+    /// Removes what an interrupted writer left, and what came from peers and was not adopted.
     pub(super) fn open(path: PathBuf) -> Result<Snapshots, Error> {
         for entry in fs::read_dir(&path).map_err(Error::file("list", &path))? {
             let entry = entry.map_err(Error::file("list", &path))?.path();
@@ -55,7 +62,7 @@ impl Snapshots {
                 fs::remove_file(&entry).map_err(Error::file("remove", entry))?;
             }
         }
-        Ok(Snapshots { path })
+        Ok(Snapshots { path, written: Arc::default() })
     }
 
     /// Newest first.
@@ -83,7 +90,7 @@ impl Snapshots {
         mark: &SnapshotMark,
         body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<SnapshotFile> {
-        self.store(mark.index, mark.term, |file| {
+        let written = self.store(mark.index, mark.term, |file| {
             let mut to = Checked { inner: file, crc: crc32fast::Hasher::new() };
             write_header(&mut to, mark)?;
             let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, to);
@@ -92,17 +99,21 @@ impl Snapshots {
             let crc = to.crc.clone().finalize();
             to.write_all(END)?;
             to.write_all(&crc.to_le_bytes())
-        })
+        })?;
+        written.adopt()
     }
 
-    /// Takes a file as a peer sends it, `length` bytes; durable and verified when this returns.
+    /// Takes a file as a peer sends it, `length` bytes; durable and verified when this returns, and
+    /// one of this replica's snapshots once it is adopted. ENOSPC if it would take the log's room.
     pub fn receive(
         &self,
         index: u64,
         term: u64,
         length: u64,
         data: &mut dyn Read,
-    ) -> io::Result<SnapshotFile> {
+    ) -> io::Result<ReceivedSnapshot> {
+        room::check(&self.path, length)
+            .map_err(|error| io::Error::new(ErrorKind::StorageFull, error.to_string()))?;
         self.store(index, term, |file| {
             if io::copy(&mut data.take(length), file)? != length {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -122,21 +133,19 @@ impl Snapshots {
         index: u64,
         term: u64,
         fill: impl FnOnce(&mut SteppedFile) -> io::Result<()>,
-    ) -> io::Result<SnapshotFile> {
-        let path = self.path.join(format!("{index:020}-{term}.snapshot"));
-        let aside = path.with_extension(PARTIAL);
+    ) -> io::Result<ReceivedSnapshot> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{index:020}-{term}.{number}.{PARTIAL}"));
         let mut file =
-            SteppedFile { file: private::create(&aside)?, path: aside.clone(), unsynced: 0 };
-        let filled = fill(&mut file).and_then(|()| file.file.sync_all());
-        if let Err(error) = filled {
-            let _ = fs::remove_file(&aside);
-            return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
-        }
-        let bytes = file.file.metadata()?.len();
-        fs::rename(&aside, &path)?;
-        sync_directory(&self.path)?;
-        self.prune()?;
-        Ok(SnapshotFile { index, term, path, bytes })
+            SteppedFile { file: private::create(&path)?, path: path.clone(), unsynced: 0 };
+        // Removes the file if anything fails from here on.
+        let mut stored = ReceivedSnapshot { snapshots: self.clone(), index, term, path, bytes: 0 };
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", stored.path.display()))
+        };
+        fill(&mut file).and_then(|()| file.file.sync_all()).map_err(named)?;
+        stored.bytes = file.file.metadata()?.len();
+        Ok(stored)
     }
 
     fn prune(&self) -> io::Result<()> {
@@ -144,6 +153,41 @@ impl Snapshots {
             fs::remove_file(&file.path)?;
         }
         Ok(())
+    }
+}
+
+/// A snapshot that is whole and durable, and not (yet) one of this replica's. Gone when dropped.
+#[derive(Debug)]
+pub struct ReceivedSnapshot {
+    snapshots: Snapshots,
+    index: u64,
+    term: u64,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl ReceivedSnapshot {
+    /// Where it lies aside.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it one of this replica's, durably. Then there are more than are kept, and the oldest
+    /// go.
+    pub fn adopt(self) -> io::Result<SnapshotFile> {
+        let (index, term, bytes) = (self.index, self.term, self.bytes);
+        let path = self.snapshots.path.join(format!("{index:020}-{term}.snapshot"));
+        fs::rename(&self.path, &path)?;
+        sync_directory(&self.snapshots.path)?;
+        self.snapshots.prune()?;
+        Ok(SnapshotFile { index, term, path, bytes })
+    }
+}
+
+impl Drop for ReceivedSnapshot {
+    fn drop(&mut self) {
+        // Not there any more once it is adopted; what is left by a failure, the next start removes.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -4,7 +4,7 @@
 mod farewell;
 
 use super::shared::{Job, Shared, refuse};
-use super::snapshots::{self, Trigger};
+use super::snapshots::{self, Arrived, Trigger};
 use super::{Done, Event, clock};
 use crate::disk::Identity;
 use crate::mailbox::Taken;
@@ -18,6 +18,7 @@ use farewell::Farewell;
 use log::{info, warn};
 use raft::eraftpb::Entry;
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -32,6 +33,8 @@ pub struct Driver {
     members_asked: HashMap<u64, Sender<MembersAnswer>>,
     subscriber: Option<Sender<Event>>,
     trigger: Trigger,
+    /// Announced to the replica since it was last asked what to do.
+    arrived: Vec<Arrived>,
     visible: u64,
     /// The session as it was announced.
     believed: Option<SessionId>,
@@ -54,6 +57,7 @@ impl Driver {
             members_asked: HashMap::new(),
             subscriber: None,
             trigger,
+            arrived: Vec::new(),
             visible: 0,
             believed: None,
             leads: false,
@@ -92,6 +96,7 @@ impl Driver {
                 return;
             }
         }
+        self.arrived.clear();
         self.shared.peers.flush();
     }
 
@@ -147,11 +152,12 @@ impl Driver {
     fn receive(&mut self, now: Moment, from: ReplicaId, message: PeerMessage) {
         match message {
             PeerMessage::Snapshot { index, term, message } => {
-                match self.shared.snapshots.find(index, term) {
-                    Ok(Some(_)) => {
+                match self.shared.arrived.lock().take_if(|arrived| arrived.is(from, index, term)) {
+                    Some(arrived) => {
+                        self.arrived.push(arrived);
                         self.replica.step(now, Input::SnapshotArrived { from, message });
                     }
-                    _ => warn!("snapshot {index} of replica {from} is announced but not here"),
+                    None => warn!("snapshot {index} of replica {from} is announced but not here"),
                 }
             }
             message => self.replica.step(now, Input::Received { from, message }),
@@ -210,6 +216,13 @@ impl Driver {
                 message => self.shared.queue(to, message),
             }
         }
+        // The log begins anew after it: it has to be there before.
+        let restored = match effects.restore.map(|mark| self.adopt(&mark)).transpose() {
+            Ok(restored) => restored,
+            Err(why) => {
+                return self.shared.fail(format!("cannot keep the leader's snapshot: {why}"));
+            }
+        };
         let persists = effects.persist.is_some();
         if let Some(persist) = effects.persist {
             let _ = self.shared.persist.send(persist);
@@ -219,8 +232,8 @@ impl Driver {
         if persists || self.leads {
             self.shared.peers.flush();
         }
-        if let Some(mark) = effects.restore {
-            self.restore(mark);
+        if let Some(tree) = restored {
+            self.restore(tree);
         }
         if !effects.committed.is_empty() {
             self.apply(effects.committed);
@@ -266,18 +279,19 @@ impl Driver {
         let _ = self.shared.frozen.send(frozen);
     }
 
-    fn restore(&mut self, mark: SnapshotMark) {
-        match snapshots::take_arrived(&self.shared, &mark) {
-            Ok(tree) => {
-                let last = tree.zxid();
-                self.replace_tree(tree);
-                self.trigger.restored();
-                self.shared.metrics.snapshots_restored.add(1);
-                info!("the tree is now the leader's snapshot at {last}");
-                self.publish(Batch { last, applied: Vec::new(), reset: true });
-            }
-            Err(why) => self.shared.fail(why.to_string()),
-        }
+    fn adopt(&mut self, mark: &SnapshotMark) -> io::Result<Tree> {
+        let place = self.arrived.iter().position(|arrived| arrived.stands_at(mark));
+        let place = place.expect("only what has arrived is restored");
+        self.arrived.swap_remove(place).adopt()
+    }
+
+    fn restore(&mut self, tree: Tree) {
+        let last = tree.zxid();
+        self.replace_tree(tree);
+        self.trigger.restored();
+        self.shared.metrics.snapshots_restored.add(1);
+        info!("the tree is now the leader's snapshot at {last}");
+        self.publish(Batch { last, applied: Vec::new(), reset: true });
     }
 
     fn replace_tree(&mut self, new: Tree) {

@@ -2,6 +2,7 @@
 
 use super::belief::Belief;
 use super::metrics::Metrics;
+use super::snapshots::Arrived;
 use super::{Done, Event, NodeConfig};
 use crate::disk::{DataDirectory, Disk, Snapshots};
 use crate::mailbox::Mailbox;
@@ -42,8 +43,8 @@ pub struct Shared {
     pub persist: Mailbox<Persist>,
     /// To the thread that writes snapshots.
     pub frozen: Mailbox<(SnapshotMark, Tree)>,
-    /// A snapshot that came from a peer, already loaded.
-    pub arrived: Mutex<Option<(SnapshotMark, Tree)>>,
+    /// The newest snapshot that came from a peer, until it is announced.
+    pub arrived: Mutex<Option<Arrived>>,
     pub belief: Belief,
     pub visible: AtomicU64,
     /// The driver will look at `visible` by itself.

@@ -2,13 +2,13 @@
 //! replica that lags behind the log.
 
 use super::shared::{Job, Shared};
-use crate::disk::SnapshotReader;
-use crate::error::Error;
+use crate::disk::{ReceivedSnapshot, SnapshotReader};
 use crate::mailbox::Taken;
 use crate::peers::bulk::BulkHandler;
 use crate::replica::{Input, PeerMessage, SnapshotMark};
 use crate::tree::{ReplicaId, Tree};
 use log::{info, warn};
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -26,6 +26,9 @@ const LOG_ENTRIES: u64 = 200_000;
 const ENTRY_BYTES: u64 = 48;
 /// After a snapshot that could not be written.
 const RETRY: Duration = Duration::from_secs(30);
+/// For this replica to hear from a new leader that it leads.
+const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+const LEADER_POLL: Duration = Duration::from_millis(20);
 
 /// Decides when a snapshot is due.
 pub struct Trigger {
@@ -134,8 +137,60 @@ fn push(shared: &Shared, to: ReplicaId, index: u64, term: u64) -> io::Result<()>
     shared.peers.bulk().push(to, BULK_KIND, &name, file.bytes, &mut data).map(drop)
 }
 
-/// Receives what [`send`] carries: stores it, and loads it, which is the best check there is.
-pub struct Receiver(pub Arc<Shared>);
+/// A snapshot of a peer's, loaded, which is the best check there is. Its file is not yet one of
+/// this replica's.
+pub struct Arrived {
+    from: ReplicaId,
+    mark: SnapshotMark,
+    tree: Tree,
+    file: ReceivedSnapshot,
+}
+
+impl Arrived {
+    /// Whether it is what `from` announces.
+    pub fn is(&self, from: ReplicaId, index: u64, term: u64) -> bool {
+        (self.from, self.mark.index, self.mark.term) == (from, index, term)
+    }
+
+    /// Whether it stands at `mark`.
+    pub fn stands_at(&self, mark: &SnapshotMark) -> bool {
+        (self.mark.index, self.mark.term) == (mark.index, mark.term)
+    }
+
+    /// The log begins anew after it: its file becomes this replica's newest snapshot.
+    pub fn adopt(self) -> io::Result<Tree> {
+        self.file.adopt().map(|_| self.tree)
+    }
+}
+
+/// Receives what [`send`] carries, one at a time.
+pub struct Receiver {
+    pub shared: Arc<Shared>,
+    pub busy: Mutex<()>,
+}
+
+impl Receiver {
+    /// Only the leader's snapshots are worth their room. It may lead since a moment.
+    fn check_leader(&self, from: ReplicaId) -> io::Result<()> {
+        let end = Instant::now() + LEADER_PATIENCE;
+        while self.shared.status.lock().leader != Some(from) {
+            if Instant::now() >= end {
+                let text = "only the leader sends snapshots";
+                return Err(io::Error::new(ErrorKind::PermissionDenied, text));
+            }
+            std::thread::sleep(LEADER_POLL);
+        }
+        Ok(())
+    }
+
+    fn check_cluster(&self, tree: &Tree) -> io::Result<()> {
+        let own = self.shared.tree.read().cluster();
+        if own.is_some() && tree.cluster() != own {
+            return Err(io::Error::new(ErrorKind::InvalidData, "it is another cluster's"));
+        }
+        Ok(())
+    }
+}
 
 impl BulkHandler for Receiver {
     fn receive(
@@ -150,10 +205,15 @@ impl BulkHandler for Receiver {
             Some((index.parse().ok()?, term.parse().ok()?))
         };
         let (index, term) = parse().ok_or(ErrorKind::InvalidInput)?;
-        let file = self.0.snapshots.receive(index, term, length, data)?;
-        let loaded = load(&file.path)?;
+        let Some(_one) = self.busy.try_lock() else {
+            return Err(io::Error::new(ErrorKind::ResourceBusy, "another one is on its way"));
+        };
+        self.check_leader(from)?;
+        let file = self.shared.snapshots.receive(index, term, length, data)?;
+        let (mark, tree) = load(file.path())?;
+        self.check_cluster(&tree)?;
         info!("snapshot {index} ({length} bytes) has come from replica {from}");
-        *self.0.arrived.lock() = Some(loaded);
+        *self.shared.arrived.lock() = Some(Arrived { from, mark, tree, file });
         Ok(Vec::new())
     }
 
@@ -166,22 +226,6 @@ impl BulkHandler for Receiver {
     ) -> io::Result<(u64, Box<dyn Read + Send>)> {
         Err(io::Error::new(ErrorKind::Unsupported, "snapshots are pushed, not fetched"))
     }
-}
-
-/// The tree at `mark`, which has arrived before.
-pub fn take_arrived(shared: &Shared, mark: &SnapshotMark) -> Result<Tree, Error> {
-    let is_it = |got: &SnapshotMark| (got.index, got.term) == (mark.index, mark.term);
-    match shared.arrived.lock().take() {
-        Some((got, tree)) if is_it(&got) => return Ok(tree),
-        _ => {}
-    }
-    let missing = |problem: String| Error::Damaged { path: shared.data.join("snapshots"), problem };
-    let found = shared.snapshots.find(mark.index, mark.term);
-    let file = found
-        .map_err(|error| missing(error.to_string()))?
-        .ok_or_else(|| missing(format!("no snapshot at {} of term {}", mark.index, mark.term)))?;
-    let (_, tree) = load(&file.path).map_err(Error::file("load", &file.path))?;
-    Ok(tree)
 }
 
 /// Reads a snapshot file, all of it checked.

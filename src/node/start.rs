@@ -12,6 +12,7 @@ use crate::peers::{self, Listener, Peers, PeersConfig};
 use crate::replica::{LogBounds, Replica, ReplicaConfig};
 use crate::tree::{Member, ReplicaId};
 use log::info;
+use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -60,7 +61,8 @@ pub fn start(
         shared.spawn("disk", persist::run)?,
         shared.spawn("snapshot", snapshots::write_frozen)?,
     ];
-    shared.peers.bulk().serve(snapshots::BULK_KIND, Arc::new(Receiver(shared.clone())));
+    let receiver = Receiver { shared: shared.clone(), busy: Mutex::default() };
+    shared.peers.bulk().serve(snapshots::BULK_KIND, Arc::new(receiver));
     shared.peers.run(shared.clone())?;
     info!("replica {id} ({}) runs, listening on {}", shared.config.name, shared.peers.address());
     Ok((shared, threads))

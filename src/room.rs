@@ -1,8 +1,9 @@
-//! Room on the disk: backups leave some for the log, which as a rule lies beside them. A stream may
-//! be of any size, and is copied to every replica: without this, one could stop them all.
+//! Room on the disk: what comes from others leaves some for the log, which lies beside it. A backup
+//! stream may be of any size, and is copied to every replica, and a peer may say any length of its
+//! snapshot: without this, one of them could stop a replica, or all.
 
 use crate::error::Error;
-use crate::limits::{BACKUP_RESERVE_BYTES, BACKUP_RESERVE_SHARE};
+use crate::limits::{RESERVE_BYTES, RESERVE_SHARE};
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,7 +21,7 @@ pub fn check(directory: &Path, bytes: u64) -> Result<(), Error> {
 }
 
 fn is_there(total: u64, free: u64, bytes: u64) -> bool {
-    let reserve = BACKUP_RESERVE_BYTES.min(total / BACKUP_RESERVE_SHARE);
+    let reserve = RESERVE_BYTES.min(total / RESERVE_SHARE);
     free >= reserve.saturating_add(bytes)
 }
 
