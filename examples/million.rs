@@ -1,4 +1,5 @@
-//! What a million small files cost: memory, and the time to apply, clone, write and read them.
+//! What a million small files cost: memory, and the time to apply, clone, write and read them; and
+//! what a listing of a hundred thousand locks among them costs those who write meanwhile.
 //!
 //! `cargo run --release --example million [FILES] [FILES-IN-ONE-DIRECTORY]`
 
@@ -6,6 +7,9 @@ use keepfs::tree::*;
 use std::time::Instant;
 
 const DATA_BYTES: usize = 100;
+const LOCKS: u64 = 100_000;
+/// Changes timed one by one after a clone.
+const CHANGES: u64 = 10_000;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|word| word.parse().expect("a number"));
@@ -36,6 +40,8 @@ fn main() {
     let beyond = (used as f64 - name_bytes as f64) / files as f64 - DATA_BYTES as f64;
     println!("{} MB resident; {beyond:.0} bytes a file beyond its data and name", used >> 20);
 
+    list_locks(&mut tree, LOCKS.min(files));
+
     let start = Instant::now();
     let clone = tree.clone();
     println!("cloned in {:.2?}", start.elapsed());
@@ -51,6 +57,50 @@ fn main() {
     assert_eq!(read.digest(), tree.digest());
 }
 
+/// A lock on each of so many files; then what `.keepfs/locks` does: freeze, and walk beside the
+/// writers.
+fn list_locks(tree: &mut Tree, locks: u64) {
+    let command = Command::OpenSession {
+        host: b"host"[..].into(),
+        replica: ReplicaId(1),
+        nonce: 1,
+        timeout_ms: 1000,
+    };
+    let Reply::Session { session } = apply(tree, command) else { panic!("no session") };
+    let files: Vec<Ino> = (Ino::FIRST_FREE.0..)
+        .map(Ino)
+        .filter(|ino| tree.attributes(*ino).is_some_and(|found| found.kind == Kind::File))
+        .take(locks as usize)
+        .collect();
+    for (sequence, ino) in files.iter().enumerate() {
+        let who = TicketInfo { pid: 1, uid: 0, command: b"sleep 60"[..].into() };
+        let (ino, owner, mode) = (*ino, sequence as u64, LockMode::Exclusive);
+        let command =
+            Command::Lock(Lock { ino, owner, start: 0, end: u64::MAX, mode, wait: true, who });
+        apply_in(tree, session, sequence as u64 + 1, command);
+    }
+    let start = Instant::now();
+    let frozen = tree.clone();
+    println!("with {locks} locks: frozen in {:.2?}", start.elapsed());
+    let mut slowest = Default::default();
+    for change in 0..CHANGES.min(locks) {
+        let ino = files[(change * 7919 % locks) as usize];
+        let data = vec![1; DATA_BYTES].into();
+        let write = Write { ino, place: Place::At(0), data, clear_set_id: false };
+        let start = Instant::now();
+        apply(tree, Command::Write(write));
+        slowest = start.elapsed().max(slowest);
+    }
+    println!("the slowest of {CHANGES} writes meanwhile took {slowest:.2?}");
+    let start = Instant::now();
+    let views = frozen.locks();
+    let named = views.iter().filter(|view| frozen.path(view.ino).is_some()).count();
+    println!("listed {} locks, {named} with a path, in {:.2?}", views.len(), start.elapsed());
+    let start = Instant::now();
+    drop(frozen);
+    println!("let go of the frozen tree in {:.2?}", start.elapsed());
+}
+
 fn create(tree: &mut Tree, parent: Ino, name: &str, node: NewNode) -> Ino {
     let name = name.as_bytes().into();
     let create =
@@ -62,7 +112,11 @@ fn create(tree: &mut Tree, parent: Ino, name: &str, node: NewNode) -> Ino {
 }
 
 fn apply(tree: &mut Tree, command: Command) -> Reply {
-    let proposal = Proposal { session: SessionId::NONE, sequence: 0, acknowledged: 0, command };
+    apply_in(tree, SessionId::NONE, 0, command)
+}
+
+fn apply_in(tree: &mut Tree, session: SessionId, sequence: u64, command: Command) -> Reply {
+    let proposal = Proposal { session, sequence, acknowledged: sequence, command };
     let zxid = tree.zxid() + 1;
     tree.apply(zxid, zxid, &proposal).reply.expect("there is room")
 }

@@ -5,6 +5,11 @@
 //! reference per chunk, and memory beyond the items themselves stays small: chunks grow by a
 //! quarter and have room for `N` items at most, and ascending keys (inode numbers) fill them whole.
 
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
+use std::fmt;
 use std::sync::Arc;
 
 /// A sorted map of chunks with at most `N` items each.
@@ -124,6 +129,29 @@ impl<K: Ord + Copy, V: Clone, const N: usize> CowMap<K, V, N> {
         items.skip(skipped).map(|(key, value)| (*key, value))
     }
 
+    /// The item with the least key.
+    pub fn first(&self) -> Option<(K, &V)> {
+        self.iter().next()
+    }
+
+    /// How many keys are below `key`: counted a chunk at a time.
+    pub fn rank(&self, key: K) -> usize {
+        let Some(chunk) = self.chunks.get(self.chunk_of(key)) else { return 0 };
+        let before = &self.chunks[..self.chunk_of(key)];
+        before.iter().map(|chunk| chunk.items.len()).sum::<usize>()
+            + chunk.items.partition_point(|item| item.0 < key)
+    }
+
+    /// How many chunks of this map the other does not share: what writing since a clone has copied.
+    #[cfg(test)]
+    pub fn unshared(&self, other: &Self) -> usize {
+        let shared = |chunk: &Chunk<K, V>| {
+            let of = other.chunks.get(other.chunk_of(chunk.low));
+            of.is_some_and(|of| Arc::ptr_eq(&of.items, &chunk.items))
+        };
+        self.chunks.iter().filter(|chunk| !shared(chunk)).count()
+    }
+
     /// The chunk that holds `key` if any does; 0 if it lies before all.
     fn chunk_of(&self, key: K) -> usize {
         self.chunks.partition_point(|chunk| chunk.low <= key).saturating_sub(1)
@@ -179,6 +207,74 @@ impl<K: Ord + Copy, V: Clone, const N: usize> Default for CowMap<K, V, N> {
     }
 }
 
+impl<K: Ord + Copy, V: Clone, const N: usize> FromIterator<(K, V)> for CowMap<K, V, N> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
+        let mut map = CowMap::new();
+        for (key, value) in items {
+            map.insert(key, value);
+        }
+        map
+    }
+}
+
+impl<K: Ord + Copy, V: Clone + PartialEq, const N: usize> PartialEq for CowMap<K, V, N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<K, V, const N: usize> fmt::Debug for CowMap<K, V, N>
+where
+    K: Ord + Copy + fmt::Debug,
+    V: Clone + fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// As a `BTreeMap` would be: the number of items, then each.
+impl<K, V, const N: usize> Encode for CowMap<K, V, N>
+where
+    K: Ord + Copy + Encode,
+    V: Clone + Encode,
+{
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.len as u64).encode(encoder)?;
+        self.iter().try_for_each(|(key, value)| {
+            key.encode(encoder)?;
+            value.encode(encoder)
+        })
+    }
+}
+
+impl<Context, K, V, const N: usize> Decode<Context> for CowMap<K, V, N>
+where
+    K: Ord + Copy + Decode<Context>,
+    V: Clone + Decode<Context>,
+{
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut map = CowMap::new();
+        for _ in 0..u64::decode(decoder)? {
+            let key = K::decode(decoder)?;
+            map.insert(key, V::decode(decoder)?);
+        }
+        Ok(map)
+    }
+}
+
+impl<'de, Context, K, V, const N: usize> BorrowDecode<'de, Context> for CowMap<K, V, N>
+where
+    K: Ord + Copy + Decode<Context>,
+    V: Clone + Decode<Context>,
+{
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
+        Decode::decode(decoder)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,9 +287,11 @@ mod tests {
         assert_eq!(map.len(), model.len());
         assert_eq!(map.is_empty(), model.is_empty());
         assert!(map.iter().eq(model.iter().map(|(key, value)| (*key, value))));
+        assert_eq!(map.first(), model.first_key_value().map(|(key, value)| (*key, value)));
         for key in 0..70 {
             assert_eq!(map.get(key), model.get(&key));
             assert!(map.from(key).eq(model.range(key..).map(|(key, value)| (*key, value))));
+            assert_eq!(map.rank(key), model.range(..key).count());
         }
     }
 
@@ -222,6 +320,27 @@ mod tests {
                 prop_assert!(map.chunks.iter().all(|chunk| chunk.items.capacity() <= 4));
             }
         }
+    }
+
+    #[test]
+    fn a_write_after_a_clone_copies_one_chunk() {
+        let mut map: CowMap<u32, u32, 64> = (0..6400).map(|key| (key, 0)).collect();
+        let clone = map.clone();
+        assert_eq!(map.unshared(&clone), 0);
+        map.insert(3200, 1);
+        map.get_mut(3201);
+        assert_eq!(map.unshared(&clone), 1);
+    }
+
+    #[test]
+    fn comes_back_from_bytes_as_a_map_would() {
+        let config = bincode::config::standard();
+        let map: Small = (0..50).map(|key| (key * 3 % 50, u32::from(key))).collect();
+        let model: BTreeMap<u16, u32> = map.iter().map(|(key, value)| (key, *value)).collect();
+        let bytes = bincode::encode_to_vec(&map, config).unwrap();
+        assert_eq!(bytes, bincode::encode_to_vec(&model, config).unwrap());
+        let (read, _): (Small, usize) = bincode::decode_from_slice(&bytes, config).unwrap();
+        assert_eq!(read, map);
     }
 
     #[test]

@@ -21,8 +21,12 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_VALUE_BYTES_MAX: usize = 4096;
 /// All user xattrs of one inode together, bytes.
 pub const XATTRS_BYTES_MAX: usize = 16 << 10;
-/// Tickets and waiters in one lock queue. Over it: ENOLCK.
+/// Tickets of one `lock` directory; holders and waiters of one file that all want the whole file
+/// and have nothing else there (`flock`). Over it: ENOLCK.
 pub const LOCK_QUEUE_MAX: usize = 65_536;
+/// Ranges held and waited for in one file, if any is less than the whole file or not the only one
+/// of its owner: then every pair may have to be compared for one change. Over it: ENOLCK.
+pub const RANGES_MAX: usize = 1024;
 /// Proposals of one session that may be unanswered at once; also the answers remembered for it.
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 4096;
 /// Largest frame between replicas, bytes: one full file and its envelope, with room.

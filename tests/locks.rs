@@ -1,6 +1,7 @@
 //! The lock table against a model that is slow and obvious: who holds which byte, who waits since
 //! when. Each failure names its seed.
 
+use keepfs::limits::RANGES_MAX;
 use keepfs::tree::locks::{Grant, LockGrant, LockTable, Owner, Span};
 use keepfs::tree::{Ino, Lock, LockMode, LockView, Refusal, SessionId, TicketInfo, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -158,7 +159,7 @@ impl World {
         let ino = Ino(100 + self.dice.roll(FILES));
         let mode = [LockMode::Shared, LockMode::Exclusive][self.dice.roll(2) as usize];
         let wait = self.dice.roll(4) > 0;
-        let who = TicketInfo { pid: 1, command: Box::default() };
+        let who = TicketInfo { pid: 1, uid: 0, command: Box::default() };
         let (start, end) = (span.start, span.end);
         let lock = Lock { ino, owner: by.owner, start, end, mode, wait, who };
         let asked = Wait { ino, by, span, mode };
@@ -190,7 +191,7 @@ impl World {
     fn unlock(&mut self, now: Zxid) {
         let (by, span) = (self.dice.owner(), self.dice.span());
         let ino = Ino(100 + self.dice.roll(FILES));
-        let grants = self.table.unlock(ino, by, span, now);
+        let grants = self.table.unlock(ino, by, span, now).unwrap();
         self.model.release(ino, by, span);
         self.model.grant(&grants, now);
     }
@@ -291,7 +292,7 @@ fn ranges_agree_with_the_model() {
 }
 
 fn whole(ino: u64, owner: u64, mode: LockMode) -> Lock {
-    let who = TicketInfo { pid: 1, command: Box::default() };
+    let who = TicketInfo { pid: 1, uid: 0, command: Box::default() };
     Lock { ino: Ino(ino), owner, start: 0, end: i64::MAX as u64, mode, wait: true, who }
 }
 
@@ -305,7 +306,7 @@ fn two_upgraders_are_a_cycle_and_one_upgrader_is_not() {
     assert_eq!(ask(4, 1, LockMode::Exclusive).unwrap().0, LockGrant::Queued { waiter: 4 });
     assert_eq!(ask(5, 2, LockMode::Exclusive), Err(Refusal::Deadlock));
     let all = Span { start: 0, end: u64::MAX };
-    let released = table.unlock(Ino(100), Owner { session, owner: 2 }, all, 6);
+    let released = table.unlock(Ino(100), Owner { session, owner: 2 }, all, 6).unwrap();
     let upgraded = Grant { session, ino: Ino(100), waiter: 4, token: 6 };
     assert_eq!(released, [upgraded], "before the one who waits for the upgrader");
 }
@@ -322,10 +323,61 @@ fn a_cycle_over_two_files_is_refused() {
     assert_eq!(ask(5, 100, 3).unwrap().0, LockGrant::Queued { waiter: 5 });
 }
 
+fn range(owner: u64, start: u64, end: u64) -> Lock {
+    Lock { start, end, ..whole(100, owner, LockMode::Exclusive) }
+}
+
+#[test]
+fn a_file_full_of_ranges_takes_no_more_and_splits_none() {
+    let (mut table, session) = (LockTable::default(), SessionId(1));
+    let owner = Owner { session, owner: 1 };
+    table.lock(session, 1, 1, &range(1, 0, 1 << 40)).unwrap();
+    let mut now = 1;
+    let mut pieces = 1;
+    let refused = loop {
+        now += 1;
+        let span = Span { start: now * 10, end: now * 10 };
+        match table.unlock(Ino(100), owner, span, now) {
+            Ok(_) => pieces += 1,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert_eq!((refused, pieces), (Refusal::NoLocks, RANGES_MAX));
+    assert_eq!(table.len(), RANGES_MAX);
+    assert_eq!(table.lock(session, now, now, &range(2, 1 << 50, 1 << 51)), Err(Refusal::NoLocks));
+    let held = table.lock(session, now, now, &range(1, 0, 5));
+    assert!(matches!(held, Ok((LockGrant::Held { .. }, _))), "what is held already is no more");
+    let tail = Span { start: 1 << 30, end: 1 << 40 };
+    table.unlock(Ino(100), owner, tail, now).expect("giving back an end adds nothing");
+    table.unlock(Ino(100), owner, Span { start: 0, end: u64::MAX }, now).expect("nor does all");
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_long_queue_is_for_whole_files() {
+    let (mut table, session) = (LockTable::default(), SessionId(1));
+    let waiters = 3 * RANGES_MAX as u64;
+    table.lock(session, 1, 1, &whole(100, 1, LockMode::Exclusive)).unwrap();
+    for owner in 2..waiters {
+        table.lock(session, owner, owner, &whole(100, owner, LockMode::Shared)).unwrap();
+    }
+    let now = waiters;
+    let odd = table.lock(session, now, now, &range(now, 0, 5));
+    assert_eq!(odd, Err(Refusal::NoLocks), "ranges would have to be compared");
+    let piece = Span { start: 0, end: 5 };
+    let holder = Owner { session, owner: 1 };
+    assert_eq!(table.unlock(Ino(100), holder, piece, now), Err(Refusal::NoLocks));
+    let (downgraded, granted) =
+        table.lock(session, now, now, &whole(100, 1, LockMode::Shared)).unwrap();
+    assert_eq!(downgraded, LockGrant::Held { token: now });
+    let order: Vec<Zxid> = granted.iter().map(|grant| grant.waiter).collect();
+    assert_eq!(order, (2..waiters).collect::<Vec<_>>(), "a downgrade lets all of them in");
+}
+
 #[test]
 fn tickets_hold_in_the_order_of_their_sequences() {
     let mut table = LockTable::default();
-    let who = TicketInfo { pid: 7, command: Box::default() };
+    let who = TicketInfo { pid: 7, uid: 0, command: Box::default() };
     let directory = Ino(50);
     let add = |table: &mut LockTable, ticket, session, now, wait| {
         let name = Box::from(format!("t{ticket}").as_bytes());

@@ -214,6 +214,32 @@ fn a_lost_lock_fails_the_writes_it_protected() {
     assert_eq!(cluster.sh(&format!("cat ${other}/f")), "");
 }
 
+/// L5: command lines may hold secrets; many readers at once get the same listing, and none of them
+/// somebody else's.
+#[test]
+fn command_lines_are_shown_to_root_and_their_own_user() {
+    if !can_mount() || !has_programs(&["flock", "setpriv"]) {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    cluster.sh("touch $a/root; mkdir -m 777 $a/d; chmod 711 $a/..");
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    let hold = |file: &str| format!("flock $a/{file} -c 'sleep 60 # secret-of-{file}'");
+    let _root = cluster.background(&hold("root"));
+    let _other = cluster.background(&format!("{nobody} sh -c \"{}\"", hold("d/nobody")));
+    eventually("both hold", SOON, || holders(&cluster) == "2");
+    let listed = "grep -o 'secret-of-[a-z/]*\\|-$' $a/.keepfs/locks";
+    let many = |who: &str| {
+        format!("for i in $(seq 20); do {who} {listed} & done | sort | uniq -c | sort -k2 | xargs")
+    };
+    let seen = cluster.sh(&format!("{listed} | sort | xargs"));
+    assert_eq!(seen.trim(), "secret-of-d/nobody secret-of-root");
+    for _ in 0..2 {
+        assert_eq!(cluster.sh(&many(nobody)).trim(), "20 - 20 secret-of-d/nobody");
+    }
+    assert_eq!(cluster.sh(&many("")).trim(), "20 secret-of-d/nobody 20 secret-of-root");
+}
+
 /// L9: closing does not fail without a quorum; the lock is given back when there is one again.
 #[test]
 fn closing_without_a_quorum_gives_the_lock_back_later() {

@@ -22,7 +22,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("disk", &["format", "replica", "room", "tree"]),
     ("peers", &["format", "mailbox", "replica", "tree"]),
     ("node", &["disk", "format", "mailbox", "peers", "replica", "tree"]),
-    ("mount", &["cow", "node", "tree"]),
+    ("mount", &["cow", "mailbox", "node", "tree"]),
     ("backup", &["node", "peers", "room", "tree"]),
     ("sim", &["format", "replica", "tree"]),
     ("config", &["node", "tree"]),

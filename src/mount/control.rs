@@ -3,10 +3,13 @@
 //! The directory is found by name but not listed, so that `find`, `cp -a` and `du` leave it alone.
 //! A file's text is made when it is opened and stays as it is for that descriptor.
 
+mod listings;
 mod text;
 
+pub use listings::{Listings, Text};
+
 use crate::node::Node;
-use crate::tree::{Ino, Stamp};
+use crate::tree::Ino;
 
 /// The directory's name in the root.
 pub const DIRECTORY_NAME: &[u8] = b".keepfs";
@@ -14,7 +17,7 @@ pub const DIRECTORY_NAME: &[u8] = b".keepfs";
 pub const DIRECTORY: Ino = Ino(1 << 62);
 
 /// One file of the directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ControlFile {
     Status,
     StatusJson,
@@ -67,21 +70,22 @@ impl ControlFile {
         ControlFile::ALL.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// What it says at the moment `now`.
-    pub fn render(self, node: &Node, now: Stamp) -> Vec<u8> {
+    /// Whether it lists what there may be a hundred thousand of: [`Listings`] makes it.
+    pub fn is_listing(self) -> bool {
+        matches!(self, ControlFile::Sessions | ControlFile::Locks)
+    }
+
+    /// What it says now; nothing, if it is a listing. The tree is asked for numbers only.
+    pub fn render(self, node: &Node) -> Vec<u8> {
         match self {
             ControlFile::Status => text::status(&node.status()),
             ControlFile::StatusJson => text::status_json(&node.status()),
             ControlFile::Members => text::members(&node.status().members),
             ControlFile::Leader => text::leader(&node.status()),
-            ControlFile::Sessions => {
-                let (sessions, own) = (node.tree().sessions(), node.session());
-                text::sessions(&sessions, own, now)
-            }
-            ControlFile::Locks => text::locks(&locks(node), now),
             ControlFile::Metrics => node.metrics(),
             ControlFile::Version => text::version(),
             ControlFile::Limits => text::limits(&node.tree().usage()),
+            ControlFile::Sessions | ControlFile::Locks => String::new(),
         }
         .into_bytes()
     }
@@ -90,16 +94,6 @@ impl ControlFile {
 /// Whether this inode is of the control directory.
 pub fn is_control(ino: Ino) -> bool {
     ino == DIRECTORY || ControlFile::with_ino(ino).is_some()
-}
-
-fn locks(node: &Node) -> Vec<text::Lock> {
-    let tree = node.tree();
-    let described = tree.locks().into_iter().map(|view| text::Lock {
-        path: tree.path(view.ino).unwrap_or_default(),
-        host: tree.session(view.session).map(|session| session.host).unwrap_or_default(),
-        view,
-    });
-    described.collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub enum HandleKind {
     /// A file in a `lock` directory, opened for writing: the ticket in the queue.
     Ticket,
     /// A file of `.keepfs/`: its text as it was at `open`.
-    Control(Arc<[u8]>),
+    Control(super::control::Text),
     /// `/backup/node/NAME/backup`.
     Stream(OpenStream),
 }

@@ -95,7 +95,7 @@ impl Mount {
         let Some(mode) = mode_of(typ) else { return self.unlock(&range, reply) };
         let mount = Arc::clone(self);
         let given_back = move |result: Result<(), Failure>| match result {
-            Ok(()) => mount.lock(caller, range, mode, sleep, reply),
+            Ok(()) | Err(Failure::Refused(_)) => mount.lock(caller, range, mode, sleep, reply),
             Err(failure) => reply.error(errno::of_failure(failure)),
         };
         self.releases.after(range.key(), Box::new(given_back));
@@ -126,7 +126,8 @@ impl Mount {
         }
     }
 
-    /// Does not fail: what cannot be given back now is given back later.
+    /// Does not fail, unless the file is full of ranges and this would add one: what cannot be
+    /// given back now is given back later.
     fn unlock(&self, range: &Range, reply: ReplyEmpty) {
         if !self.held.lock().any(range.key()) {
             return reply.ok();
@@ -134,7 +135,11 @@ impl Mount {
         if range.is_whole() {
             self.forget_owner(range.key());
         }
-        self.releases.release(range.key(), range.unlock(), Box::new(|| reply.ok()));
+        let then = |result| match result {
+            Err(failure @ Failure::Refused(_)) => reply.error(errno::of_failure(failure)),
+            _ => reply.ok(),
+        };
+        self.releases.give_back(range.key(), range.unlock(), Box::new(then));
     }
 
     fn lock(
@@ -146,7 +151,8 @@ impl Mount {
         reply: ReplyEmpty,
     ) {
         let process = processes::process_of(caller.pid).unwrap_or(0);
-        let who = TicketInfo { pid: process, command: processes::command_line(process) };
+        let (uid, command) = (caller.uid, processes::command_line(process));
+        let who = TicketInfo { pid: process, uid, command };
         let Range { ino, owner, start, end, .. } = range;
         let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
         self.submit(command, move |mount, answer| {

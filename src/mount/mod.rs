@@ -85,6 +85,7 @@ pub struct Mount {
     inodes: inodes::Inodes,
     directories: directories::Directories,
     orphans: orphans::Orphans,
+    listings: control::Listings,
     /// Set before the first request.
     kernel: OnceLock<Arc<kernel::Kernel>>,
     /// `MAJOR:MINOR` of the filesystem; set before the first request, if the mount table shows it.
@@ -133,6 +134,7 @@ impl Mount {
             inodes: Default::default(),
             directories: Default::default(),
             orphans: orphans::Orphans::start(node.clone())?,
+            listings: control::Listings::start(node.clone())?,
             kernel: OnceLock::new(),
             device: OnceLock::new(),
             visible: Default::default(),
@@ -205,6 +207,7 @@ impl Mount {
     /// Nobody will be served any more: whoever waits gets an answer, so that nothing hangs.
     fn let_go_of_waiters(&self) {
         self.waiters.close();
+        self.listings.close();
         self.visible.close();
     }
 }

@@ -5,7 +5,7 @@
 //! the same thing again waits for them, so that a late release never frees a newer lock.
 
 use crate::node::{Answer, Done, Failure};
-use crate::tree::{Command, Ino, LockOwner};
+use crate::tree::{Command, Ino, LockOwner, Refusal};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -59,6 +59,11 @@ impl Releases {
     /// failure, of which it need not know.
     pub fn release(&self, key: Key, command: Command, first_attempt: Box<dyn FnOnce() + Send>) {
         self.add(key, command, None, Some(Box::new(move |_| first_attempt())));
+    }
+
+    /// [`Releases::release`] for those who are told if the tree refuses it for want of room.
+    pub fn give_back(&self, key: Key, command: Command, then: Then) {
+        self.add(key, command, None, Some(then));
     }
 
     /// [`Releases::release`] for those who have something to do afterwards, however late.
@@ -119,6 +124,8 @@ impl Releases {
         let mut owed = self.0.owed.lock();
         let Some(release) = owed.keys.get_mut(&key) else { return };
         release.busy = false;
+        let full = Failure::Refused(Refusal::NoLocks);
+        let refused = (answer == Err(full)).then_some(full);
         let result = match answer {
             Err(failure @ (Failure::NoQuorum | Failure::Unknown)) => Err(failure),
             _ => Ok(()),
@@ -138,7 +145,8 @@ impl Releases {
         if let Some(through) = through {
             through();
         }
-        then.into_iter().for_each(|then| then(result));
+        let told = refused.map_or(result, Err);
+        then.into_iter().for_each(|then| then(told));
         if more {
             self.go_on(key);
         }
@@ -218,6 +226,18 @@ mod tests {
         }
         assert_eq!(told.try_iter().collect::<Vec<_>>(), ["through", "lock"]);
         assert!(proposed.recv_timeout(PAUSE * 2).is_err(), "nothing is left to retry");
+    }
+
+    #[test]
+    fn a_release_that_is_refused_is_told_and_over() {
+        let (releases, proposed) = releases();
+        let (tell, told) = unbounded();
+        releases.give_back(KEY, unlock(0), Box::new(move |result| tell.send(result).unwrap()));
+        let full = Failure::Refused(Refusal::NoLocks);
+        let (_, done) = proposed.try_recv().unwrap();
+        done(Err(full));
+        assert_eq!(told.try_recv(), Ok(Err(full)));
+        assert!(proposed.recv_timeout(PAUSE * 2).is_err(), "it is not tried again");
     }
 
     #[test]

@@ -220,7 +220,8 @@ impl Mount {
 
     fn take_place(self: &Arc<Self>, asked: Asked, reply: OpenReply) {
         let process = processes::process_of(asked.caller.pid).unwrap_or(0);
-        let who = TicketInfo { pid: process, command: processes::command_line(process) };
+        let (uid, command) = (asked.caller.uid, processes::command_line(process));
+        let who = TicketInfo { pid: process, uid, command };
         let before = self.node.tree().zxid();
         let command = asked.command(who);
         self.submit(command, move |mount, answer| match answer {

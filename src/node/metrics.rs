@@ -140,7 +140,7 @@ pub fn render(shared: &Shared) -> String {
     page.gauge("peer_queue_length", "Messages that wait for peers.", shared.peers.queued());
     let (usage, sessions, locks) = {
         let tree = shared.tree.read();
-        (tree.usage(), tree.sessions().len(), tree.lock_count())
+        (tree.usage(), tree.session_count(), tree.lock_count())
     };
     page.gauge("sessions", "Live sessions.", sessions);
     page.gauge("locks", "Locks held and waited for.", locks);

@@ -139,6 +139,13 @@ impl Node {
         self.shared().tree.read()
     }
 
+    /// The tree as of now, for long reads: nobody waits for them. Costs a reference for each chunk
+    /// of 64 inodes, and what is written meanwhile is copied; so let go of it soon, and on a thread
+    /// that may take its time.
+    pub fn frozen(&self) -> Tree {
+        self.tree().clone()
+    }
+
     /// The session, while it may be believed.
     pub fn session(&self) -> Option<SessionId> {
         self.shared().belief.session()

@@ -55,10 +55,19 @@ impl Tree {
         if orphan != (inode.links == 0) {
             return Err(format!("{ino} has {} links; among the orphans: {orphan}", inode.links));
         }
+        let found = self.path(ino).and_then(|path| self.at_path(&path));
+        if found != (names > 0 || ino == Ino::ROOT).then_some(ino) {
+            return Err(format!("{ino} has {names} names, but its path leads to {found:?}"));
+        }
         if inode.is_directory() && names > 1 {
             return Err(format!("directory {ino} has {names} names"));
         }
         Ok(())
+    }
+
+    fn at_path(&self, path: &[u8]) -> Option<Ino> {
+        let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+        names.try_fold(Ino::ROOT, |parent, name| self.lookup(parent, name).ok())
     }
 
     fn check_directory(&self, ino: Ino, inode: &Inode) -> Result<(), String> {

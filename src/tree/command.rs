@@ -187,6 +187,8 @@ pub enum NewNode {
 pub struct TicketInfo {
     /// In the pid namespace of the daemon.
     pub pid: u32,
+    /// Its user, who may see the command line.
+    pub uid: u32,
     /// Its command line, arguments joined by spaces, at most 256 bytes.
     pub command: Box<[u8]>,
 }

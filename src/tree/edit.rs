@@ -3,6 +3,7 @@
 //! nothing.
 
 use super::directory::{Cookie, Directory};
+use super::home::Home;
 use super::inode::Inode;
 use super::locks::Grant;
 use super::orphan::Orphan;
@@ -91,6 +92,7 @@ impl Edit<'_> {
         let Some(directory) = self.tree.directory_mut(parent) else { return };
         let cookie = directory.entries.add(name, ino);
         self.tree.bytes += name.len() as u64;
+        self.tree.settle_in(ino, Home::of(parent, cookie));
         self.own_entry(parent, cookie, ino);
         self.change(Change::Added { parent, name: name.into(), ino });
     }
@@ -102,6 +104,8 @@ impl Edit<'_> {
         let Some(old) = directory.entries.set(cookie, new) else { return };
         let Some(entry) = directory.entries.get(cookie) else { return };
         let name = entry.name.as_bytes().into();
+        self.move_out(old, Home::of(parent, cookie));
+        self.tree.settle_in(new, Home::of(parent, cookie));
         self.own_entry(parent, cookie, new);
         self.change(Change::Replaced { parent, name, old, new });
     }
@@ -113,7 +117,14 @@ impl Edit<'_> {
         let Some(entry) = directory.entries.remove(cookie) else { return };
         let name = entry.name.as_bytes();
         self.tree.bytes = self.tree.bytes.saturating_sub(name.len() as u64);
+        self.move_out(entry.ino, Home::of(parent, cookie));
         self.change(Change::Removed { parent, name: name.into(), ino: entry.ino });
+    }
+
+    fn move_out(&mut self, ino: Ino, home: Home) {
+        if let Some(inode) = self.tree.inodes.get_mut(ino) {
+            inode.move_out(home);
+        }
     }
 
     /// The listing of `parent` changed, its subdirectories by `links`.

@@ -2,8 +2,12 @@
 
 use super::content::Content;
 use super::directory::Directory;
+use super::home::Home;
 use super::version::Version;
 use super::{Attributes, Ino, Kind, Name, NewNode, Role, SessionId, Zxid};
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +23,8 @@ pub(super) struct Inode {
     pub body: Body,
     /// What few znodes have.
     pub rare: Option<Arc<Rare>>,
+    /// Where it has its name, one of them if it has several.
+    pub home: Home,
     pub atime: i64,
     pub mtime: i64,
     pub ctime: i64,
@@ -35,7 +41,7 @@ pub(super) struct Inode {
 }
 
 /// A million inodes have to fit, with data and names, into 350 MB.
-const _: () = assert!(size_of::<Inode>() <= 96);
+const _: () = assert!(size_of::<Inode>() <= 104);
 
 #[derive(Clone, Encode, Decode)]
 pub(super) enum Body {
@@ -54,7 +60,27 @@ pub(super) struct Rare {
     /// The session an ephemeral entry or a ticket goes with.
     pub owner: Option<SessionId>,
     pub xattrs: BTreeMap<Name, Box<[u8]>>,
+    /// Where a file with several names has the others.
+    pub homes: Homes,
 }
+
+/// At most `LINKS_MAX`. They follow from the entries, as [`Home`] does.
+#[derive(Clone, Default)]
+pub(super) struct Homes(Vec<Home>);
+
+impl Encode for Homes {
+    fn encode<E: Encoder>(&self, _: &mut E) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
+
+impl<Context> Decode<Context> for Homes {
+    fn decode<D: Decoder<Context = Context>>(_: &mut D) -> Result<Self, DecodeError> {
+        Ok(Homes::default())
+    }
+}
+
+bincode::impl_borrow_decode!(Homes);
 
 /// `/backup/node/NAME/backup`: its bytes are kept outside the tree.
 #[derive(Clone, Default, Encode, Decode)]
@@ -115,6 +141,7 @@ impl Inode {
             links: if matches!(body, Body::Directory(_)) { 2 } else { 1 },
             body,
             rare: None,
+            home: Home::NONE,
             atime: now,
             mtime: now,
             ctime: now,
@@ -183,11 +210,32 @@ impl Inode {
         self.rare_mut(|rare| rare.owner = (owner != SessionId::NONE).then_some(owner));
     }
 
+    /// It has a name here, maybe one of several.
+    pub fn settle_in(&mut self, home: Home) {
+        if self.home == Home::NONE {
+            self.home = home;
+        } else if home != Home::NONE {
+            self.rare_mut(|rare| rare.homes.0.push(home));
+        }
+    }
+
+    /// It has no name here any more.
+    pub fn move_out(&mut self, home: Home) {
+        let others = self.rare.as_ref().map_or(&[][..], |rare| &rare.homes.0);
+        if let Some(at) = others.iter().rposition(|other| *other == home) {
+            self.rare_mut(|rare| rare.homes.0.swap_remove(at));
+        } else if self.home == home {
+            let last = others.len().checked_sub(1);
+            self.home =
+                last.and_then(|_| self.rare_mut(|rare| rare.homes.0.pop())).unwrap_or(Home::NONE);
+        }
+    }
+
     /// Changes the rare part, and drops it when nothing is left in it.
     pub fn rare_mut<T>(&mut self, change: impl FnOnce(&mut Rare) -> T) -> T {
         let rare = Arc::make_mut(self.rare.get_or_insert_default());
         let result = change(rare);
-        if rare.owner.is_none() && rare.xattrs.is_empty() {
+        if rare.owner.is_none() && rare.xattrs.is_empty() && rare.homes.0.is_empty() {
             self.rare = None;
         }
         result

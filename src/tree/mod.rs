@@ -19,6 +19,7 @@ mod data;
 mod digest;
 mod directory;
 mod edit;
+mod home;
 mod ids;
 mod inode;
 pub mod locks;
@@ -43,6 +44,7 @@ pub use view::*;
 use crate::cow::CowMap;
 use crate::limits::{FILE_BYTES_DEFAULT, INODES_DEFAULT, TREE_BYTES_DEFAULT};
 use directory::Directory;
+use home::Home;
 use inode::{Body, Inode};
 use locks::LockTable;
 use orphan::Orphan;
@@ -99,8 +101,9 @@ impl Tree {
             if let Some(parent) = tree.inodes.get_mut(parent) {
                 parent.links += 1;
             }
-            if let Some(parent) = tree.directory_mut(parent) {
-                parent.entries.add(name.as_bytes(), ino);
+            if let Some(directory) = tree.directory_mut(parent) {
+                let cookie = directory.entries.add(name.as_bytes(), ino);
+                tree.settle_in(ino, Home::of(parent, cookie));
             }
             tree.bytes += name.len() as u64;
         }
@@ -133,6 +136,13 @@ impl Tree {
     /// The entry at `zxid` held no proposal (a new leader's empty entry, a membership change).
     pub fn skip(&mut self, zxid: Zxid) {
         self.zxid = zxid;
+    }
+
+    /// The inode has a name here, maybe one of several.
+    fn settle_in(&mut self, ino: Ino, home: Home) {
+        if let Some(inode) = self.inodes.get_mut(ino) {
+            inode.settle_in(home);
+        }
     }
 
     fn directory_mut(&mut self, ino: Ino) -> Option<&mut Directory> {

@@ -97,28 +97,28 @@ impl Tree {
         Ok(rare.map_or_else(Vec::new, |rare| rare.xattrs.keys().cloned().collect()))
     }
 
-    /// A path from the root to an inode, for people; `None` for an orphan. Costs a walk for files.
+    /// A path from the root to an inode, by any of its names; `None` without one. Costs a few
+    /// lookups for each directory on the way.
     pub fn path(&self, ino: Ino) -> Option<Vec<u8>> {
-        let inode = self.inodes.get(ino).filter(|inode| inode.links > 0)?;
-        if inode.is_directory() {
-            return self.directory_path(ino);
-        }
-        let (parent, name) =
-            self.inodes.iter().find_map(|(parent, inode)| Some((parent, name_in(inode, ino)?)))?;
-        let mut path = self.directory_path(parent)?;
-        push_name(&mut path, name);
-        Some(path)
-    }
-
-    fn directory_path(&self, mut ino: Ino) -> Option<Vec<u8>> {
         let mut names = Vec::new();
-        while ino != Ino::ROOT {
-            let parent = self.parent(ino)?;
-            names.push(name_in(self.inodes.get(parent)?, ino)?);
-            ino = parent;
+        let mut at = ino;
+        while at != Ino::ROOT {
+            let home = self.inodes.get(at)?.home;
+            let parent = home.parent()?;
+            let (first, end) = home.cookies();
+            let entries = self.inodes.get(parent)?.directory()?.entries.after(first.max(1) - 1);
+            let mut near = entries.take_while(|(cookie, _)| *cookie < end);
+            names.push(near.find(|(_, entry)| entry.ino == at)?.1.name.as_bytes());
+            at = parent;
         }
-        let mut path = vec![b'/'];
-        names.into_iter().rev().for_each(|name| push_name(&mut path, name));
+        if names.is_empty() {
+            return Some(vec![b'/']);
+        }
+        let mut path = Vec::new();
+        for name in names.into_iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(name);
+        }
         Some(path)
     }
 
@@ -138,19 +138,6 @@ impl Tree {
     fn inode(&self, ino: Ino) -> Result<&Inode, Refusal> {
         self.inodes.get(ino).ok_or(Refusal::Stale)
     }
-}
-
-/// The first name that means `ino` in a directory.
-fn name_in(directory: &Inode, ino: Ino) -> Option<&[u8]> {
-    let mut entries = directory.directory()?.entries.after(0);
-    entries.find(|(_, entry)| entry.ino == ino).map(|(_, entry)| entry.name.as_bytes())
-}
-
-fn push_name(path: &mut Vec<u8>, name: &[u8]) {
-    if path.last() != Some(&b'/') {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
 }
 
 /// Locks, sessions, the cluster.
@@ -208,6 +195,16 @@ impl Tree {
             ephemerals: of.ephemerals.len(),
             locks: self.locks.count_of(session),
         })
+    }
+
+    /// How many sessions are alive.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The host of a session that is alive.
+    pub fn host_of(&self, session: SessionId) -> Option<&Name> {
+        Some(&self.sessions.get(&session)?.state.host)
     }
 
     pub fn sessions(&self) -> Vec<SessionView> {

@@ -11,6 +11,7 @@
 //! Bytes are the same for equal trees.
 
 use super::directory::Cookie;
+use super::home::Home;
 use super::inode::Inode;
 use super::locks::LockTable;
 use super::orphan::Orphan;
@@ -178,6 +179,7 @@ impl Tree {
             }
         }
         self.bytes += entry.name.len() as u64;
+        self.settle_in(entry.ino, Home::of(entry.directory, entry.cookie));
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::{
 impl Edit<'_> {
     /// A name made in a `lock` directory; the caller has looked at the name and the directory.
     pub fn create_ticket(&mut self, create: &Create) -> Result<Reply, Refusal> {
-        let nobody = TicketInfo { pid: 0, command: Box::default() };
+        let nobody = TicketInfo { pid: 0, uid: 0, command: Box::default() };
         let who = create.ticket.as_ref().unwrap_or(&nobody);
         if self.directory(create.parent)?.entries.find(&create.name).is_some() {
             return Err(Refusal::AlreadyExists);
@@ -146,7 +146,7 @@ impl Edit<'_> {
     ) -> Result<Reply, Refusal> {
         let owner = Owner { session: self.live_session()?, owner };
         let zxid = self.zxid();
-        let granted = self.tree.locks.unlock(ino, owner, Span { start, end }, zxid);
+        let granted = self.tree.locks.unlock(ino, owner, Span { start, end }, zxid)?;
         self.granted(granted);
         Ok(Reply::Done)
     }

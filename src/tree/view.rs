@@ -85,6 +85,7 @@ pub struct LockView {
     pub end: u64,
     pub mode: LockMode,
     pub pid: u32,
+    pub uid: u32,
     pub command: Box<[u8]>,
     pub since: Stamp,
     /// The zxid under which it queued.

@@ -105,7 +105,7 @@ fn create(name: &str) -> Command {
 }
 
 fn lock(ino: Ino) -> Command {
-    let who = TicketInfo { pid: 7, command: b"flock"[..].into() };
+    let who = TicketInfo { pid: 7, uid: 0, command: b"flock"[..].into() };
     let (start, end) = (0, i64::MAX as u64);
     Command::Lock(Lock { ino, owner: 1, start, end, mode: LockMode::Exclusive, wait: true, who })
 }

@@ -255,7 +255,8 @@ fn create(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
     let mode = mode.map_err(|_| "bad mode")?;
     let (uid, gid) = (words.decimal("uid")?.unwrap_or(0), words.decimal("gid")?.unwrap_or(0));
     let wait = !words.flag("nowait");
-    let who = TicketInfo { pid: words.decimal("pid")?.unwrap_or(0), command: Box::default() };
+    let who =
+        TicketInfo { pid: words.decimal("pid")?.unwrap_or(0), uid: 0, command: Box::default() };
     let node = match verb {
         "mkdir" => NewNode::Directory,
         "mkfifo" => NewNode::Fifo,
@@ -359,7 +360,7 @@ fn locks(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
     Ok(if verb == "unlock" {
         Command::Unlock { ino, owner, start, end }
     } else {
-        let who = TicketInfo { pid: 0, command: Box::default() };
+        let who = TicketInfo { pid: 0, uid: 0, command: Box::default() };
         Command::Lock(Lock { ino, owner, start, end, mode, wait, who })
     })
 }

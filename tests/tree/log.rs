@@ -245,7 +245,7 @@ fn name(dice: &mut Dice) -> Name {
 }
 
 fn nobody() -> TicketInfo {
-    TicketInfo { pid: 0, command: Box::default() }
+    TicketInfo { pid: 0, uid: 0, command: Box::default() }
 }
 
 fn limits(dice: &mut Dice) -> TreeLimits {

@@ -5,12 +5,13 @@ use crate::limits;
 use crate::node::{MemberStatus, Status};
 use crate::tree::{LockMode, LockView, Name, SessionId, SessionView, Stamp, Usage};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// A holder or waiter, with what the tree alone does not say of it.
 pub struct Lock {
     pub view: LockView,
     /// Of the locked file or the `lock` directory; empty if it has no name any more.
-    pub path: Vec<u8>,
+    pub path: Arc<[u8]>,
     /// Of its session.
     pub host: Name,
 }
@@ -75,7 +76,7 @@ pub fn members(members: &[MemberStatus]) -> String {
         ]
     };
     let heading = ["ID", "NAME", "ADDRESS", "KIND", "REACHABLE", "HEARD", "BEHIND"];
-    table(&heading, members.iter().map(row).collect())
+    table(&heading, members, row)
 }
 
 pub fn sessions(sessions: &[SessionView], own: Option<SessionId>, now: Stamp) -> String {
@@ -92,13 +93,15 @@ pub fn sessions(sessions: &[SessionView], own: Option<SessionId>, now: Stamp) ->
         ]
     };
     let heading = ["SESSION", "HOST", "REPLICA", "AGE", "TIMEOUT", "EPHEMERALS", "LOCKS", "OWN"];
-    table(&heading, sessions.iter().map(row).collect())
+    table(&heading, sessions, row)
 }
 
-pub fn locks(locks: &[Lock], now: Stamp) -> String {
+/// For the user `reader`: command lines, which may hold secrets, are shown to root and to the user
+/// whose process it is.
+pub fn locks(locks: &[Lock], now: Stamp, reader: u32) -> String {
     let row = |lock: &Lock| {
         let view = &lock.view;
-        let mut path = lock.path.clone();
+        let mut path = lock.path.to_vec();
         if let Some((name, _)) = &view.ticket {
             path.push(b'/');
             path.extend_from_slice(name);
@@ -121,12 +124,15 @@ pub fn locks(locks: &[Lock], now: Stamp) -> String {
             age_of(view.since, now),
             view.token.map_or("-".to_string(), |token| token.to_string()),
             if view.ticket.is_some() { view.sequence.to_string() } else { "-".to_string() },
-            escaped_but_spaces(&view.command),
+            match reader == 0 || reader == view.uid {
+                true => escaped_but_spaces(&view.command),
+                false => "-".to_string(),
+            },
         ]
     };
     let heading =
         ["PATH", "POSITION", "MODE", "BYTES", "HOST", "PID", "AGE", "TOKEN", "SEQUENCE", "COMMAND"];
-    table(&heading, locks.iter().map(row).collect())
+    table(&heading, locks, row)
 }
 
 pub fn version() -> String {
@@ -182,18 +188,26 @@ fn pairs(pairs: &[(&str, String)]) -> String {
     })
 }
 
-/// Left-aligned columns; the last may hold spaces.
-fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
-    let heading: Vec<String> = heading.iter().map(|name| name.to_string()).collect();
-    let lines = || std::iter::once(&heading).chain(&rows);
-    let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-    lines().fold(String::new(), |mut text, line| {
-        let padded: Vec<String> =
-            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
-        text
-    })
+/// Left-aligned columns; the last may hold spaces. Each row is made twice, to be measured and to be
+/// written: there may be very many.
+fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
+    let mut widths: Vec<usize> = heading.iter().map(|name| name.len()).collect();
+    for item in items {
+        for (width, cell) in widths.iter_mut().zip(row(item)) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let mut line = |cells: Vec<String>| {
+        for (cell, width) in cells.iter().zip(&widths) {
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
+    };
+    line(heading.iter().map(|name| name.to_string()).collect());
+    items.iter().for_each(|item| line(row(item)));
+    text
 }
 
 /// One word of printable text: blanks, control characters, backslashes and what is no UTF-8 in
@@ -241,6 +255,7 @@ mod tests {
             end: i64::MAX as u64,
             mode: LockMode::Exclusive,
             pid: 4711,
+            uid: 1000,
             command: (*b"sh -c w").into(),
             since: 1_000_000_000,
             waiter: 40 + sequence,
@@ -248,7 +263,7 @@ mod tests {
             position: sequence as usize - 1,
             sequence,
         };
-        Lock { view, path: b"/lock/x".into(), host: (*b"web1").into() }
+        Lock { view, path: b"/lock/x"[..].into(), host: (*b"web1").into() }
     }
 
     #[test]
@@ -259,7 +274,18 @@ PATH                 POSITION  MODE       BYTES  HOST  PID   AGE    TOKEN  SEQUE
 /lock/x/one          holder    exclusive  all    web1  4711  1m02s  41     1         sh -c w
 /lock/x/t\\040wo\\012  1         exclusive  all    web1  4711  1m02s  -      2         sh -c w
 ";
-        assert_eq!(locks(&queue, 63_000_000_000), expected);
+        assert_eq!(locks(&queue, 63_000_000_000, 1000), expected);
+    }
+
+    #[test]
+    fn a_command_line_is_shown_to_root_and_its_own_user() {
+        let queue = [waiting(b"one", 1, Some(41))];
+        let last = |reader| {
+            let text = locks(&queue, 63_000_000_000, reader);
+            text.lines().last().unwrap_or_default().to_string()
+        };
+        assert!(last(0).ends_with("sh -c w") && last(1000).ends_with("sh -c w"));
+        assert!(last(65534).ends_with("41     1         -"), "{}", last(65534));
     }
 
     #[test]

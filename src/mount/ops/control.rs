@@ -1,10 +1,9 @@
 //! `.keepfs/`: lookups and attributes of its files, which no tree knows.
 
 use crate::mount::Mount;
-use crate::mount::control::{self, ControlFile};
+use crate::mount::control::{self, ControlFile, Text};
 use crate::tree::Ino;
 use fuser::{FileAttr, FileType, INodeNo};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Mount {
@@ -55,14 +54,21 @@ impl Mount {
         dots.into_iter().chain(files).collect()
     }
 
-    /// The text of a control file as of now; `None` for the directory.
-    pub(super) fn control_text(&self, ino: Ino) -> Option<Arc<[u8]>> {
-        let file = ControlFile::with_ino(ino)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut text = file.render(&self.node, now.as_nanos() as u64);
+    /// Hands the text of a control file, as of now and as this user may see it, to `then`: at
+    /// once, or when a listing is made. `None`: it cannot be had.
+    pub(super) fn control_text(
+        &self,
+        file: ControlFile,
+        uid: u32,
+        then: impl FnOnce(Option<Text>) + Send + 'static,
+    ) {
+        if file.is_listing() {
+            return self.listings.ask(file, uid, Box::new(then));
+        }
+        let mut text = file.render(&self.node);
         if let (ControlFile::Metrics, Some(streams)) = (file, &self.streams) {
             text.extend(streams.metrics().into_bytes());
         }
-        Some(text.into())
+        then(Some(Text::new(text)));
     }
 }

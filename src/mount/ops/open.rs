@@ -1,8 +1,9 @@
 //! OPEN, FLUSH, RELEASE.
 
+use crate::mount::control::{self, ControlFile};
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
-use crate::mount::{Caller, Mount, answer_empty, control, errno};
+use crate::mount::{Caller, Mount, answer_empty, errno};
 use crate::tree::{Ino, Kind, LockOwner};
 use fuser::{Errno, FopenFlags, ReplyEmpty, ReplyOpen};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 impl Mount {
     pub fn open(self: &Arc<Self>, caller: Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
         if control::is_control(ino) {
-            return self.open_control(ino, flags, reply);
+            return self.open_control(caller, ino, flags, reply);
         }
         let tree = self.node.tree();
         let attributes = tree.attributes(ino);
@@ -49,21 +50,25 @@ impl Mount {
         }
     }
 
-    fn open_control(&self, ino: Ino, flags: i32, reply: ReplyOpen) {
+    fn open_control(self: &Arc<Self>, caller: Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
         if flags & libc::O_ACCMODE != libc::O_RDONLY {
             return reply.error(Errno::EACCES);
         }
-        let Some(text) = self.control_text(ino) else { return reply.error(Errno::EISDIR) };
-        let handle = Handle::new(ino, flags, self.node.session(), HandleKind::Control(text));
-        match self.handles.open(handle) {
-            // Direct I/O, for the kernel would believe the size it was told before the text was
-            // made.
-            Some(handle) => reply.opened(
-                fuser::FileHandle(handle.fh),
-                FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
-            ),
-            None => reply.error(Errno::ESTALE),
-        }
+        let Some(file) = ControlFile::with_ino(ino) else { return reply.error(Errno::EISDIR) };
+        let mount = Arc::clone(self);
+        self.control_text(file, caller.uid, move |text| {
+            let Some(text) = text else { return reply.error(Errno::EMFILE) };
+            let kind = HandleKind::Control(text);
+            match mount.handles.open(Handle::new(ino, flags, mount.node.session(), kind)) {
+                // Direct I/O, for the kernel would believe the size it was told before the text
+                // was made, and show one user's text to the next.
+                Some(handle) => reply.opened(
+                    fuser::FileHandle(handle.fh),
+                    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
+                ),
+                None => reply.error(Errno::ESTALE),
+            }
+        });
     }
 
     /// Readers use the kernel's cache, which the notifier keeps right, and need no FLUSH. Writers

@@ -70,7 +70,11 @@ pub fn ticket(parent: Ino, name: &[u8], client: usize) -> Command {
 }
 
 pub fn who(client: usize) -> TicketInfo {
-    TicketInfo { pid: client as u32 + 1, command: format!("client {client}").as_bytes().into() }
+    TicketInfo {
+        pid: client as u32 + 1,
+        uid: 0,
+        command: format!("client {client}").as_bytes().into(),
+    }
 }
 
 pub fn is_ready(tree: &Tree) -> bool {

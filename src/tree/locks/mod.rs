@@ -11,7 +11,7 @@ mod tickets;
 mod view;
 
 use super::{Ino, Lock, LockOwner, Name, Refusal, SessionId, Stamp, Zxid};
-use crate::limits::LOCK_QUEUE_MAX;
+use crate::cow::CowMap;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -24,18 +24,21 @@ use tickets::TicketQueue;
 
 pub use ranges::{Owner, Span};
 
-/// All locks of a tree. A clone shares the queues until one of the two changes them.
+/// All locks of a tree. A clone costs a reference per chunk of 64, and shares the queues, and their
+/// chunks, until one of the two changes them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LockTable {
-    ranges: BTreeMap<Ino, Arc<RangeQueue>>,
+    ranges: CowMap<Ino, Arc<RangeQueue>, 64>,
     /// By `lock` directory; a queue stays while its directory does.
-    directories: BTreeMap<Ino, Arc<TicketQueue>>,
+    directories: CowMap<Ino, Arc<TicketQueue>, 64>,
     /// Where each owner holds or waits for ranges; follows from `ranges`.
-    files: BTreeSet<(SessionId, LockOwner, Ino)>,
+    files: CowMap<(SessionId, LockOwner, Ino), (), 64>,
+    /// Holders and waiters in `ranges`; follows from them.
+    in_ranges: usize,
     /// Each ticket's directory and sequence; follows from `directories`.
-    tickets: BTreeMap<Ino, (Ino, u64)>,
+    tickets: CowMap<Ino, (Ino, u64), 64>,
     /// Each session's tickets, by directory and sequence; follows from `directories`.
-    owned: BTreeSet<(SessionId, Ino, u64)>,
+    owned: CowMap<(SessionId, Ino, u64), (), 64>,
 }
 
 /// What asking for a lock came to.
@@ -94,46 +97,60 @@ impl LockTable {
             since: stamp,
             who: Arc::new(lock.who.clone()),
         };
-        let (blocked, length) = match self.ranges.get(&lock.ino) {
-            None => (false, 0),
+        let (blocked, has_room) = match self.ranges.get(lock.ino) {
+            None => (false, true),
             Some(queue) => match queue.already(&request) {
                 Some(token) => return Ok((LockGrant::Held { token }, Vec::new())),
-                None => (queue.is_blocked(&request), queue.len()),
+                None => {
+                    let blocked = queue.is_blocked(&request);
+                    (blocked, queue.has_room(&request, blocked))
+                }
             },
         };
         if blocked && !lock.wait {
             return Err(Refusal::WouldBlock);
         }
-        if length >= LOCK_QUEUE_MAX {
+        if !has_room {
             return Err(Refusal::NoLocks);
         }
         if blocked && deadlock::would_deadlock(self, lock.ino, &request) {
             return Err(Refusal::Deadlock);
         }
-        self.files.insert((session, lock.owner, lock.ino));
-        let queue = Arc::make_mut(self.ranges.entry(lock.ino).or_default());
+        self.files.insert((session, lock.owner, lock.ino), ());
+        let by = request.by;
         if blocked {
-            queue.enqueue(request);
+            self.change(lock.ino, by, zxid, |queue| {
+                queue.enqueue(request);
+                Vec::new()
+            });
             return Ok((LockGrant::Queued { waiter: zxid }, Vec::new()));
         }
-        let freed = queue.grant(request, zxid);
-        Ok((LockGrant::Held { token: zxid }, grants(lock.ino, queue.settle(freed, zxid), zxid)))
+        let others = self.change(lock.ino, by, zxid, |queue| queue.grant(request, zxid));
+        Ok((LockGrant::Held { token: zxid }, others))
     }
 
     /// Gives back what the owner holds of `start..=end`. Waiters of that owner go on waiting.
-    pub fn unlock(&mut self, ino: Ino, owner: Owner, span: Span, zxid: Zxid) -> Vec<Grant> {
-        self.change(ino, owner, zxid, |queue| queue.release(owner, span))
+    ///
+    /// # Errors
+    /// `NoLocks` if it would leave the ends of a longer range in a queue that is full of ranges.
+    pub fn unlock(
+        &mut self,
+        ino: Ino,
+        owner: Owner,
+        span: Span,
+        zxid: Zxid,
+    ) -> Result<Vec<Grant>, Refusal> {
+        if self.ranges.get(ino).is_some_and(|queue| !queue.has_room_without(owner, span)) {
+            return Err(Refusal::NoLocks);
+        }
+        Ok(self.change(ino, owner, zxid, |queue| queue.release(owner, span)))
     }
 
     /// Takes back the range a session asked for at `waiter`: from the queue, or, if it was granted
     /// meanwhile, from its holder. A ticket is taken back by [`LockTable::remove_ticket`].
     pub fn cancel(&mut self, ino: Ino, session: SessionId, waiter: Zxid, zxid: Zxid) -> Vec<Grant> {
-        let asked_by = |queue: &Arc<RangeQueue>| {
-            let held = queue.held().map(|held| &held.request);
-            let found = held.chain(queue.waiting()).find(|request| request.waiter == waiter);
-            found.map(|request| request.by).filter(|by| by.session == session)
-        };
-        match self.ranges.get(&ino).and_then(asked_by) {
+        let asked_by = self.ranges.get(ino).and_then(|queue| queue.asked_at(waiter));
+        match asked_by.filter(|by| by.session == session) {
             Some(owner) => self.change(ino, owner, zxid, |queue| queue.withdraw(owner, waiter)),
             None => Vec::new(),
         }
@@ -146,11 +163,9 @@ impl LockTable {
         let files: Vec<_> = self.files_of(session).collect();
         let mut freed: BTreeMap<Ino, Vec<Span>> = BTreeMap::new();
         for (owner, ino) in files {
-            self.files.remove(&(session, owner.owner, ino));
-            if let Some(queue) = self.ranges.get_mut(&ino) {
-                let spans = Arc::make_mut(queue).withdraw_all(owner);
-                freed.entry(ino).or_default().extend(spans);
-            }
+            self.files.remove((session, owner.owner, ino));
+            let spans = self.with_queue(ino, |queue| queue.withdraw_all(owner));
+            freed.entry(ino).or_default().extend(spans);
         }
         for (ino, spans) in freed {
             ended.grants.extend(self.settle(ino, spans, zxid));
@@ -171,32 +186,36 @@ impl LockTable {
 
     /// The inode is no more: neither are its ranges, nor the queue if it was a `lock` directory.
     pub fn forget(&mut self, ino: Ino) {
-        if let Some(queue) = self.ranges.remove(&ino) {
+        if let Some(queue) = self.ranges.remove(ino) {
+            self.in_ranges -= queue.len();
             let requests = queue.held().map(|held| &held.request).chain(queue.waiting());
             for by in requests.map(|request| request.by) {
-                self.files.remove(&(by.session, by.owner, ino));
+                self.files.remove((by.session, by.owner, ino));
             }
         }
-        if let Some(queue) = self.directories.remove(&ino) {
+        if let Some(queue) = self.directories.remove(ino) {
             for (sequence, ticket) in queue.after(0) {
-                self.tickets.remove(&ticket.ino);
-                self.owned.remove(&(ticket.session, ino, sequence));
+                self.tickets.remove(ticket.ino);
+                self.owned.remove((ticket.session, ino, sequence));
             }
         }
     }
 
     /// The inodes on which an owner holds or waits for ranges.
     fn inodes_of(&self, owner: Owner) -> impl Iterator<Item = Ino> {
-        let first = (owner.session, owner.owner, Ino(0));
-        let last = (owner.session, owner.owner, Ino(u64::MAX));
-        self.files.range(first..=last).map(|(_, _, ino)| *ino)
+        let files = self.files_from((owner.session, owner.owner, Ino(0)));
+        files.take_while(move |(by, _)| *by == owner).map(|(_, ino)| ino)
     }
 
     /// The owners of a session, each with an inode on which it holds or waits for ranges.
     fn files_of(&self, session: SessionId) -> impl Iterator<Item = (Owner, Ino)> {
-        let (first, last) = ((session, 0, Ino(0)), (session, u64::MAX, Ino(u64::MAX)));
-        let files = self.files.range(first..=last);
-        files.map(|(session, owner, ino)| (Owner { session: *session, owner: *owner }, *ino))
+        let files = self.files_from((session, 0, Ino(0)));
+        files.take_while(move |(by, _)| by.session == session)
+    }
+
+    fn files_from(&self, first: (SessionId, LockOwner, Ino)) -> impl Iterator<Item = (Owner, Ino)> {
+        let files = self.files.from(first);
+        files.map(|((session, owner, ino), ())| (Owner { session, owner }, ino))
     }
 
     /// Changes one file's queue on behalf of `owner` and hands on what that frees.
@@ -207,26 +226,48 @@ impl LockTable {
         zxid: Zxid,
         change: impl FnOnce(&mut RangeQueue) -> Vec<Span>,
     ) -> Vec<Grant> {
-        if !self.files.contains(&(owner.session, owner.owner, ino)) {
+        if !self.files.contains((owner.session, owner.owner, ino)) {
             return Vec::new();
         }
-        let Some(queue) = self.ranges.get_mut(&ino) else { return Vec::new() };
-        let queue = Arc::make_mut(queue);
-        let freed = change(queue);
-        if !queue.knows(owner) {
-            self.files.remove(&(owner.session, owner.owner, ino));
+        let mut is_known = false;
+        let freed = self.with_queue(ino, |queue| {
+            let freed = change(queue);
+            is_known = queue.knows(owner);
+            freed
+        });
+        if !is_known {
+            self.files.remove((owner.session, owner.owner, ino));
         }
         self.settle(ino, freed, zxid)
     }
 
     fn settle(&mut self, ino: Ino, freed: Vec<Span>, zxid: Zxid) -> Vec<Grant> {
-        let Some(queue) = self.ranges.get_mut(&ino) else { return Vec::new() };
-        let granted = Arc::make_mut(queue).settle(freed, zxid);
-        if queue.is_empty() {
-            self.ranges.remove(&ino);
+        let granted = match freed.is_empty() {
+            true => Vec::new(),
+            false => self.with_queue(ino, |queue| queue.settle(freed, zxid)),
+        };
+        if self.ranges.get(ino).is_some_and(|queue| queue.is_empty()) {
+            self.ranges.remove(ino);
         }
         grants(ino, granted, zxid)
     }
+
+    /// Changes a file's queue, which is made if it is missing, and the count of all.
+    fn with_queue<T>(&mut self, ino: Ino, change: impl FnOnce(&mut RangeQueue) -> T) -> T {
+        let queue = queue_of(&mut self.ranges, ino);
+        let before = queue.len();
+        let result = change(queue);
+        self.in_ranges = self.in_ranges + queue.len() - before;
+        result
+    }
+}
+
+/// The queue of an inode, made if it is missing, for writing.
+fn queue_of<Q: Clone + Default>(queues: &mut CowMap<Ino, Arc<Q>, 64>, ino: Ino) -> &mut Q {
+    if !queues.contains(ino) {
+        queues.insert(ino, Arc::default());
+    }
+    Arc::make_mut(queues.get_mut(ino).expect("it has just been looked for"))
 }
 
 fn grants(ino: Ino, granted: Vec<Request>, token: Zxid) -> Vec<Grant> {
@@ -254,16 +295,69 @@ impl<Context> Decode<Context> for LockTable {
             directories: Decode::decode(decoder)?,
             ..LockTable::default()
         };
-        for (ino, queue) in &table.ranges {
+        for (ino, queue) in table.ranges.iter() {
+            table.in_ranges += queue.len();
             let requests = queue.held().map(|held| &held.request).chain(queue.waiting());
-            table.files.extend(requests.map(|held| (held.by.session, held.by.owner, *ino)));
+            for by in requests.map(|request| request.by) {
+                table.files.insert((by.session, by.owner, ino), ());
+            }
         }
-        for (directory, queue) in &table.directories {
+        for (directory, queue) in table.directories.iter() {
             for (sequence, ticket) in queue.after(0) {
-                table.tickets.insert(ticket.ino, (*directory, sequence));
-                table.owned.insert((ticket.session, *directory, sequence));
+                table.tickets.insert(ticket.ino, (directory, sequence));
+                table.owned.insert((ticket.session, directory, sequence), ());
             }
         }
         Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{LockMode, TicketInfo};
+
+    const FILES: u64 = 100_000;
+    const WAITERS: u64 = 10_000;
+
+    fn lock(ino: u64, owner: LockOwner) -> Lock {
+        let who = TicketInfo { pid: 1, uid: 0, command: Box::default() };
+        let (ino, mode) = (Ino(ino), LockMode::Exclusive);
+        Lock { ino, owner, start: 0, end: u64::MAX, mode, wait: true, who }
+    }
+
+    /// Every chunk that `left` has for itself.
+    fn copied(left: &LockTable, right: &LockTable) -> usize {
+        let queues = left.ranges.iter().filter_map(|(ino, queue)| {
+            let other = right.ranges.get(ino).filter(|other| !Arc::ptr_eq(queue, other))?;
+            Some(queue.unshared(other))
+        });
+        queues.sum::<usize>()
+            + left.ranges.unshared(&right.ranges)
+            + left.directories.unshared(&right.directories)
+            + left.files.unshared(&right.files)
+            + left.tickets.unshared(&right.tickets)
+            + left.owned.unshared(&right.owned)
+    }
+
+    #[test]
+    fn a_clone_of_many_locks_shares_them_and_a_change_copies_few() {
+        let (mut table, session) = (LockTable::default(), SessionId(1));
+        let mut zxid = 0;
+        let mut take = |table: &mut LockTable, ino, owner| {
+            zxid += 1;
+            table.lock(session, zxid, zxid, &lock(ino, owner)).unwrap();
+        };
+        (0..FILES).for_each(|file| take(&mut table, 100 + file, file));
+        (0..WAITERS).for_each(|waiter| take(&mut table, 100, FILES + waiter));
+        assert_eq!(table.len() as u64, FILES + WAITERS);
+        let clone = table.clone();
+        assert_eq!(copied(&table, &clone), 0);
+        take(&mut table, 100, FILES * 2);
+        assert!(copied(&table, &clone) <= 6, "{} chunks", copied(&table, &clone));
+        let owner = Owner { session, owner: 50 };
+        table.unlock(Ino(150), owner, Span { start: 0, end: u64::MAX }, FILES * 3).unwrap();
+        assert!(copied(&table, &clone) <= 12, "{} chunks", copied(&table, &clone));
+        assert_eq!(clone.len() as u64, FILES + WAITERS);
     }
 }

@@ -16,13 +16,9 @@ impl Span {
         self.start <= other.end && other.start <= self.end
     }
 
-    pub fn covers(self, other: Span) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
-
-    /// From the first byte of both to the last.
-    pub fn with(self, other: Span) -> Span {
-        Span { start: self.start.min(other.start), end: self.end.max(other.end) }
+    /// Whether it is every byte a file can have: `flock`, or `fcntl` of a whole file.
+    pub fn is_whole(self) -> bool {
+        self.start == 0 && self.end >= i64::MAX as u64
     }
 
     /// What is left of `self` without `cut`: nothing, one piece or two.
@@ -67,49 +63,6 @@ impl Request {
 pub(super) struct Held {
     pub request: Request,
     pub token: Zxid,
-}
-
-/// Cuts `span` out of what `owner` holds; returns the pieces that were cut out.
-pub(super) fn carve(held: &mut Vec<Held>, owner: Owner, span: Span) -> Vec<Held> {
-    let mut cut = Vec::new();
-    let mut kept = Vec::with_capacity(held.len() + 1);
-    for piece in held.drain(..) {
-        let whole = piece.request.span;
-        if piece.request.by != owner || !whole.overlaps(span) {
-            kept.push(piece);
-            continue;
-        }
-        let with = |span| Held { request: Request { span, ..piece.request.clone() }, ..piece };
-        kept.extend(whole.without(span).map(with));
-        let inside = Span { start: whole.start.max(span.start), end: whole.end.min(span.end) };
-        cut.push(with(inside));
-    }
-    *held = kept;
-    cut
-}
-
-/// The newest token of `owner`'s pieces, if they cover `span` in exactly this mode.
-pub(super) fn covered(held: &[Held], owner: Owner, span: Span, mode: LockMode) -> Option<Zxid> {
-    let mut pieces: Vec<&Held> = held
-        .iter()
-        .filter(|piece| {
-            piece.request.by == owner
-                && piece.request.mode == mode
-                && piece.request.span.overlaps(span)
-        })
-        .collect();
-    pieces.sort_by_key(|piece| piece.request.span.start);
-    let mut next = span.start;
-    for piece in &pieces {
-        if piece.request.span.start > next {
-            return None;
-        }
-        if piece.request.span.end >= span.end {
-            return pieces.iter().map(|piece| piece.token).max();
-        }
-        next = piece.request.span.end + 1;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The queue of one `lock` directory: its tickets by sequence. The first one holds.
 
 use super::super::{Ino, Name, Refusal, SessionId, Stamp, TicketInfo, Zxid};
-use super::{Grant, LockGrant, LockTable};
+use super::{Grant, LockGrant, LockTable, queue_of};
+use crate::cow::CowMap;
 use crate::limits::LOCK_QUEUE_MAX;
 use bincode::{Decode, Encode};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One entry of a `lock` directory.
@@ -24,7 +24,7 @@ pub(super) struct Ticket {
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 pub(super) struct TicketQueue {
     last_sequence: u64,
-    tickets: BTreeMap<u64, Ticket>,
+    tickets: CowMap<u64, Ticket, 32>,
 }
 
 impl TicketQueue {
@@ -39,28 +39,32 @@ impl TicketQueue {
     }
 
     pub fn remove(&mut self, sequence: u64) -> Option<Ticket> {
-        self.tickets.remove(&sequence)
+        self.tickets.remove(sequence)
     }
 
     /// Grants the head, unless it has been granted already.
     pub fn settle(&mut self, token: Zxid) -> Option<&Ticket> {
-        let (_, head) = self.tickets.iter_mut().next()?;
+        let (sequence, head) = self.tickets.first()?;
         if head.token.is_some() {
             return None;
         }
+        let head = self.tickets.get_mut(sequence)?;
         head.token = Some(token);
         Some(head)
     }
 
     /// Tickets in queue order, from those after `sequence` on.
     pub fn after(&self, sequence: u64) -> impl Iterator<Item = (u64, &Ticket)> {
-        let from = sequence.saturating_add(1);
-        self.tickets.range(from..).map(|(sequence, ticket)| (*sequence, ticket))
+        self.tickets.from(sequence.saturating_add(1))
+    }
+
+    pub fn get(&self, sequence: u64) -> Option<&Ticket> {
+        self.tickets.get(sequence)
     }
 
     /// How many tickets are before this one.
     pub fn position(&self, sequence: u64) -> usize {
-        self.tickets.range(..sequence).count()
+        self.tickets.rank(sequence)
     }
 }
 
@@ -80,14 +84,14 @@ impl LockTable {
         who: &TicketInfo,
         wait: bool,
     ) -> Result<LockGrant, Refusal> {
-        let length = self.directories.get(&directory).map_or(0, |queue| queue.len());
+        let length = self.directories.get(directory).map_or(0, |queue| queue.len());
         if length > 0 && !wait {
             return Err(Refusal::WouldBlock);
         }
         if length >= LOCK_QUEUE_MAX {
             return Err(Refusal::NoLocks);
         }
-        let queue = Arc::make_mut(self.directories.entry(directory).or_default());
+        let queue = queue_of(&mut self.directories, directory);
         let sequence = queue.push(Ticket {
             ino: ticket,
             name,
@@ -98,7 +102,7 @@ impl LockTable {
             who: Arc::new(who.clone()),
         });
         self.tickets.insert(ticket, (directory, sequence));
-        self.owned.insert((session, directory, sequence));
+        self.owned.insert((session, directory, sequence), ());
         Ok(match queue.settle(zxid) {
             Some(_) => LockGrant::Held { token: zxid },
             None => LockGrant::Queued { waiter: zxid },
@@ -113,23 +117,25 @@ impl LockTable {
 
     /// The tickets of a session with their directories, in queue order.
     pub(super) fn tickets_of(&self, session: SessionId) -> impl Iterator<Item = (Ino, Ino)> {
-        let (first, last) = ((session, Ino(0), 0), (session, Ino(u64::MAX), u64::MAX));
-        self.owned.range(first..=last).filter_map(|(_, directory, sequence)| {
-            let (_, ticket) = self.directories.get(directory)?.after(sequence - 1).next()?;
-            Some((*directory, ticket.ino))
-        })
+        let owned = self.owned.from((session, Ino(0), 0));
+        owned.take_while(move |((of, ..), ())| *of == session).filter_map(
+            |((_, directory, sequence), ())| {
+                let ticket = self.directories.get(directory)?.get(sequence)?;
+                Some((directory, ticket.ino))
+            },
+        )
     }
 
     /// Removes a ticket without handing on what it held; answers with its directory.
     pub(super) fn take_ticket(&mut self, ticket: Ino) -> Option<Ino> {
-        let (directory, sequence) = self.tickets.remove(&ticket)?;
-        let removed = Arc::make_mut(self.directories.get_mut(&directory)?).remove(sequence)?;
-        self.owned.remove(&(removed.session, directory, sequence));
+        let (directory, sequence) = self.tickets.remove(ticket)?;
+        let removed = Arc::make_mut(self.directories.get_mut(directory)?).remove(sequence)?;
+        self.owned.remove((removed.session, directory, sequence));
         Some(directory)
     }
 
     pub(super) fn settle_tickets(&mut self, directory: Ino, zxid: Zxid) -> Option<Grant> {
-        let head = Arc::make_mut(self.directories.get_mut(&directory)?).settle(zxid)?;
+        let head = Arc::make_mut(self.directories.get_mut(directory)?).settle(zxid)?;
         Some(Grant { session: head.session, ino: head.ino, waiter: head.waiter, token: zxid })
     }
 }

@@ -11,10 +11,10 @@ impl LockTable {
     /// directory.
     pub fn of(&self, ino: Ino) -> Vec<LockView> {
         let mut views = Vec::new();
-        if let Some(queue) = self.directories.get(&ino) {
+        if let Some(queue) = self.directories.get(ino) {
             tickets_of(ino, queue, &mut views);
         }
-        if let Some(queue) = self.ranges.get(&ino) {
+        if let Some(queue) = self.ranges.get(ino) {
             ranges_of(ino, queue, &mut views);
         }
         views
@@ -22,24 +22,24 @@ impl LockTable {
 
     /// The holder or waiter a ticket's inode stands for.
     pub fn ticket(&self, ticket: Ino) -> Option<LockView> {
-        let (directory, sequence) = *self.tickets.get(&ticket)?;
-        let queue = self.directories.get(&directory)?;
-        let (_, found) = queue.after(sequence - 1).next()?;
+        let (directory, sequence) = *self.tickets.get(ticket)?;
+        let queue = self.directories.get(directory)?;
+        let found = queue.get(sequence)?;
         Some(view_of_ticket(directory, sequence, found, queue.position(sequence)))
     }
 
     /// The `lock` directory whose ticket this inode is, and the ticket's name.
     pub fn ticket_place(&self, ticket: Ino) -> Option<(Ino, &Name)> {
-        let (directory, sequence) = *self.tickets.get(&ticket)?;
-        let (_, found) = self.directories.get(&directory)?.after(sequence - 1).next()?;
+        let (directory, sequence) = *self.tickets.get(ticket)?;
+        let found = self.directories.get(directory)?.get(sequence)?;
         Some((directory, &found.name))
     }
 
     /// The first holder of a file's ranges, or of a `lock` directory.
     pub fn holder(&self, ino: Ino) -> Option<LockView> {
-        let held = self.ranges.get(&ino).and_then(|queue| queue.held().next());
+        let held = self.ranges.get(ino).and_then(|queue| queue.held().next());
         let ticket = || {
-            let (sequence, head) = self.directories.get(&ino)?.after(0).next()?;
+            let (sequence, head) = self.directories.get(ino)?.after(0).next()?;
             Some(view_of_ticket(ino, sequence, head, 0)).filter(|view| view.token.is_some())
         };
         held.map(|held| view_of_held(ino, held)).or_else(ticket)
@@ -48,7 +48,7 @@ impl LockTable {
     /// What became of the range of this file that was queued at `waiter`; `None` if it was given
     /// back or cancelled.
     pub fn outcome(&self, ino: Ino, waiter: Zxid) -> Option<LockGrant> {
-        Some(match self.ranges.get(&ino)?.outcome(waiter)? {
+        Some(match self.ranges.get(ino)?.outcome(waiter)? {
             Some(token) => LockGrant::Held { token },
             None => LockGrant::Queued { waiter },
         })
@@ -56,8 +56,7 @@ impl LockTable {
 
     /// Holders and waiters.
     pub fn len(&self) -> usize {
-        let ranges: usize = self.ranges.values().map(|queue| queue.len()).sum();
-        ranges + self.tickets.len()
+        self.in_ranges + self.tickets.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -67,11 +66,11 @@ impl LockTable {
     /// Everything, by inode.
     pub fn all(&self) -> Vec<LockView> {
         let mut views = Vec::new();
-        for (ino, queue) in &self.directories {
-            tickets_of(*ino, queue, &mut views);
+        for (ino, queue) in self.directories.iter() {
+            tickets_of(ino, queue, &mut views);
         }
-        for (ino, queue) in &self.ranges {
-            ranges_of(*ino, queue, &mut views);
+        for (ino, queue) in self.ranges.iter() {
+            ranges_of(ino, queue, &mut views);
         }
         views.sort_by_key(|view| view.ino);
         views
@@ -83,7 +82,7 @@ impl LockTable {
         directory: Ino,
         sequence: u64,
     ) -> impl Iterator<Item = (u64, &Name, Ino)> {
-        let queue = self.directories.get(&directory);
+        let queue = self.directories.get(directory);
         let tickets = queue.into_iter().flat_map(move |queue| queue.after(sequence));
         tickets.map(|(sequence, ticket)| (sequence, &ticket.name, ticket.ino))
     }
@@ -96,7 +95,7 @@ impl LockTable {
 
     /// What stands in the way of such a range right now (`F_GETLK`).
     pub fn conflict(&self, ino: Ino, owner: Owner, span: Span, mode: LockMode) -> Option<LockView> {
-        self.ranges.get(&ino)?.obstacle(owner, span, mode).map(|held| view_of_held(ino, held))
+        self.ranges.get(ino)?.obstacle(owner, span, mode).map(|held| view_of_held(ino, held))
     }
 
     /// How many ranges and tickets a session holds or waits for (ranges: files, per owner).
@@ -130,6 +129,7 @@ fn view_of_ticket(directory: Ino, sequence: u64, ticket: &Ticket, position: usiz
         end: i64::MAX as u64,
         mode: LockMode::Exclusive,
         pid: ticket.who.pid,
+        uid: ticket.who.uid,
         command: ticket.who.command.clone(),
         since: ticket.since,
         waiter: ticket.waiter,
@@ -153,6 +153,7 @@ fn view_of_request(ino: Ino, request: &Request) -> LockView {
         end: request.span.end,
         mode: request.mode,
         pid: request.who.pid,
+        uid: request.who.uid,
         command: request.who.command.clone(),
         since: request.since,
         waiter: request.waiter,
