@@ -1,6 +1,7 @@
 //! One million files of 100 bytes on one replica: the memory they take right after they were
 //! written, and again after a restart when everything was listed, for then the kernel holds every
-//! inode and the mount has to know; and how soon a restarted replica answers a read.
+//! inode and the mount has to know; and how soon a restarted replica answers a read. Before that,
+//! what is left of a load of large files once they are removed.
 //!
 //! `cargo bench --bench memory -- 100000` for fewer.
 
@@ -17,6 +18,12 @@ const WRITERS: usize = 64;
 const FILES_IN_A_DIRECTORY: usize = 1000;
 /// For one million: 350 MB, of 10^6 bytes.
 const RESIDENT_MIB_MAX: u64 = 333;
+/// Large files written and removed first, and what may be left of them.
+const LARGE_FILES: usize = 500;
+const LARGE_BYTES: usize = 900 << 10;
+const LEFT_MIB_MAX: u64 = 32;
+/// The allocator is looked at every five seconds, twice until it is known that nothing goes on.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
 const RESTART_MAX: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -25,6 +32,8 @@ fn main() -> ExitCode {
     let files: usize = asked.unwrap_or(1_000_000);
     let mut cluster = Cluster::start(1);
     let empty = resident_mib(cluster.replicas[0].pid());
+
+    let left = left_of_large_files(&cluster).saturating_sub(empty);
 
     let start = Instant::now();
     fill(&cluster.replicas[0].mount, files);
@@ -61,10 +70,36 @@ fn main() -> ExitCode {
          at most {RESIDENT_MIB_MAX} MiB (350 MB)",
         listing.as_secs_f64()
     );
-    match resident.max(resident_listed) <= RESIDENT_MIB_MAX && restarted <= RESTART_MAX {
+    let small = resident.max(resident_listed) <= RESIDENT_MIB_MAX && left <= LEFT_MIB_MAX;
+    match small && restarted <= RESTART_MAX {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// What is resident after large files were written and removed again, MiB.
+fn left_of_large_files(cluster: &Cluster) -> u64 {
+    let (pid, directory) = (cluster.replicas[0].pid(), cluster.replicas[0].mount.join("large"));
+    fs::create_dir(&directory).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let directory = &directory;
+            scope.spawn(move || {
+                for number in (writer..LARGE_FILES).step_by(8) {
+                    fs::write(directory.join(number.to_string()), vec![7; LARGE_BYTES]).unwrap();
+                }
+            });
+        }
+    });
+    let full = resident_mib(pid);
+    fs::remove_dir_all(&directory).unwrap();
+    std::thread::sleep(GIVEN_BACK_WITHIN);
+    let left = resident_mib(pid);
+    println!(
+        "{LARGE_FILES} files of {LARGE_BYTES} bytes: resident {full} MiB, after their removal \
+         {left} MiB, at most {LEFT_MIB_MAX} MiB more than empty"
+    );
+    left
 }
 
 fn file(mount: &Path, number: usize) -> std::path::PathBuf {

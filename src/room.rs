@@ -4,10 +4,8 @@
 
 use crate::error::Error;
 use crate::limits::{RESERVE_BYTES, RESERVE_SHARE};
-use std::ffi::CString;
+use crate::volume;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// ENOSPC if so many bytes more in `directory` would take what is the log's.
@@ -27,14 +25,7 @@ fn is_there(total: u64, free: u64, bytes: u64) -> bool {
 
 /// How large the filesystem at `path` is, and what is free of it, bytes.
 fn space(path: &Path) -> io::Result<(u64, u64)> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut found = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends in NUL, the answer has room, and both outlive the call.
-    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it is written when the call succeeds.
-    let found = unsafe { found.assume_init() };
+    let found = volume::statvfs(path)?;
     Ok((found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize))
 }
 

@@ -1,5 +1,6 @@
 //! A replica in the foreground: started, mounted, watched, and stopped in the right order.
 
+use super::memory::Memory;
 use super::signals;
 use crate::backup::{Backup, BackupConfig};
 use crate::config::Config;
@@ -17,19 +18,15 @@ use std::time::Duration;
 /// How often a replica that nobody stops is asked whether it stopped by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Memory of at least this many bytes goes back to the system once it is free.
-#[cfg(target_env = "gnu")]
-const LARGE_BYTES: libc::c_int = 1 << 20;
-
 /// Runs one replica until it is asked to stop (`Ok`) or cannot go on. `announce` runs once it is
 /// mounted.
 pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
     start_logging(config);
-    give_large_memory_back();
+    let memory = Memory::new();
     leave_no_core();
     let stop = signals::stop_requests()?;
     let node = Node::start(config.node()?)?;
-    let outcome = serve(config, &node, &stop, announce);
+    let outcome = serve(config, &node, &stop, memory, announce);
     node.stop();
     outcome
 }
@@ -38,6 +35,7 @@ fn serve(
     config: &Config,
     node: &Node,
     stop: &Receiver<i32>,
+    memory: Memory,
     announce: impl FnOnce(),
 ) -> Result<(), Error> {
     let _pid_file = PidFile::write(node.data())?;
@@ -45,7 +43,7 @@ fn serve(
     let mounted = config.mount.as_ref().map(|point| mount(config, point, node, &backup));
     let outcome = mounted.transpose().and_then(|mount| {
         announce();
-        let outcome = watch(node, mount.as_ref(), stop);
+        let outcome = watch(node, mount.as_ref(), stop, memory);
         mount.into_iter().for_each(MountHandle::unmount);
         outcome
     });
@@ -67,7 +65,12 @@ fn mount(
 
 /// Until a signal or the end of the node. An `umount` from outside ends neither: a replica votes
 /// without a mount too.
-fn watch(node: &Node, mount: Option<&MountHandle>, stop: &Receiver<i32>) -> Result<(), Error> {
+fn watch(
+    node: &Node,
+    mount: Option<&MountHandle>,
+    stop: &Receiver<i32>,
+    mut memory: Memory,
+) -> Result<(), Error> {
     let never = never();
     let mut unmounted = mount.map_or(&never, MountHandle::ended);
     loop {
@@ -84,18 +87,9 @@ fn watch(node: &Node, mount: Option<&MountHandle>, stop: &Receiver<i32>) -> Resu
                 if let Some(reason) = node.failed() {
                     return Err(Error::Other(reason));
                 }
+                memory.look(node);
             }
         }
-    }
-}
-
-/// What backups pass through memory is megabytes at a time, on many threads. glibc would soon keep
-/// such pieces in each thread's arena for ever: 400 MB after one stream was read, against 20 MB.
-fn give_large_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: sets a number in the allocator; refused, it stays as it is.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
     }
 }
 

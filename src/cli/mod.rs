@@ -7,6 +7,7 @@ mod bench;
 mod config;
 mod daemon;
 mod lock;
+mod memory;
 mod mounts;
 mod playground;
 mod role;
