@@ -16,3 +16,4 @@ mod room;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod tree;
+pub mod volume;

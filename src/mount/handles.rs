@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// One open file description of this host.
 pub struct Handle {
@@ -105,6 +106,24 @@ struct OpenInode {
     handles: usize,
     truncation: Option<Truncation>,
     orphan: bool,
+    /// Handles whose `open` may still be about to truncate.
+    fresh: Vec<Fresh>,
+}
+
+/// A handle that its thread has opened for writing, and nothing else since.
+struct Fresh {
+    handle: Arc<Handle>,
+    since: Instant,
+}
+
+/// How long the kernel may take from the answer to OPEN to the SETATTR of the same `open`. One that
+/// takes longer is carried out at once.
+const FRESH: Duration = Duration::from_secs(1);
+
+impl Fresh {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < FRESH && !self.handle.used.load(Ordering::Relaxed)
+    }
 }
 
 /// An `O_TRUNC` that no write has carried out yet.
@@ -156,24 +175,31 @@ impl Handles {
         (orphan && table.released.insert(ino)).then_some(ino)
     }
 
+    /// An OPEN (no CREATE) made this handle: if it was with `O_TRUNC`, that follows.
+    pub fn may_truncate(&self, handle: &Arc<Handle>) {
+        let mut table = self.table.lock();
+        let Some(open) = table.open.get_mut(&handle.ino) else { return };
+        open.fresh.retain(Fresh::is_fresh);
+        open.fresh.push(Fresh { handle: Arc::clone(handle), since: Instant::now() });
+    }
+
+    /// A thread asks for attributes of an inode, as none does within one `open`.
+    pub fn asked(&self, ino: Ino, thread: u32) {
+        if let Some(open) = self.table.lock().open.get_mut(&ino) {
+            open.fresh.retain(|fresh| fresh.handle.opener != thread);
+        }
+    }
+
     /// Puts off the truncation of an inode that this thread has just opened for writing, and asks
     /// for nothing else since: it is the `O_TRUNC` of that `open`. False if there is no such
     /// handle.
     pub fn put_off_truncation(&self, ino: Ino, opener: u32, truncation: Truncation) -> bool {
         let mut table = self.table.lock();
-        let fresh = |handle: &&Arc<Handle>| {
-            handle.ino == ino
-                && handle.opener == opener
-                && handle.direct
-                && handle.is_writable()
-                && matches!(handle.kind, HandleKind::File)
-                && !handle.used.load(Ordering::Relaxed)
-        };
-        let Some(handle) = table.handles.values().find(fresh) else { return false };
-        handle.truncates.store(true, Ordering::Release);
-        if let Some(open) = table.open.get_mut(&ino) {
-            open.truncation = Some(truncation);
-        }
+        let Some(open) = table.open.get_mut(&ino) else { return false };
+        let of_it = |fresh: &Fresh| fresh.handle.opener == opener && fresh.is_fresh();
+        let Some(at) = open.fresh.iter().position(of_it) else { return false };
+        open.fresh.swap_remove(at).handle.truncates.store(true, Ordering::Release);
+        open.truncation = Some(truncation);
         true
     }
 
@@ -191,6 +217,15 @@ impl Handles {
 
     pub fn truncation_waits(&self, ino: Ino) -> bool {
         self.table.lock().open.get(&ino).is_some_and(|open| open.truncation.is_some())
+    }
+
+    /// Whether the kernel may keep attributes. Not while a truncation waits: the file is empty for
+    /// those who asked for it and as it was for all others. Nor while one may follow: see
+    /// `ops/truncate.rs`.
+    pub fn attributes_hold(&self, ino: Ino) -> bool {
+        let table = self.table.lock();
+        let Some(open) = table.open.get(&ino) else { return true };
+        open.truncation.is_none() && !open.fresh.iter().any(Fresh::is_fresh)
     }
 
     /// The threads whose `O_TRUNC` of this inode waits.
@@ -239,6 +274,8 @@ mod tests {
         let mut writer = file(20, libc::O_WRONLY);
         (writer.opener, writer.direct) = (77, true);
         let writer = handles.open(writer).unwrap();
+        assert!(!handles.put_off_truncation(Ino(20), 77, truncation), "it was created");
+        handles.may_truncate(&writer);
         assert!(!handles.put_off_truncation(Ino(20), 78, truncation));
         assert!(handles.put_off_truncation(Ino(20), 77, truncation));
         assert!(writer.truncates());
@@ -247,8 +284,24 @@ mod tests {
         assert_eq!(handles.take_truncation(Ino(20)), None);
         handles.put_back_truncation(Ino(20), truncation);
         assert!(handles.truncation_waits(Ino(20)));
+        handles.may_truncate(&writer);
         handles.get(writer.fh);
         assert!(!handles.put_off_truncation(Ino(20), 77, truncation), "it is `truncate` then");
+    }
+
+    #[test]
+    fn a_thread_that_asks_for_attributes_is_past_its_open() {
+        let handles = Handles::default();
+        let mut writer = file(20, libc::O_WRONLY);
+        writer.opener = 77;
+        let writer = handles.open(writer).unwrap();
+        assert!(handles.attributes_hold(Ino(20)));
+        handles.may_truncate(&writer);
+        handles.asked(Ino(20), 78);
+        assert!(!handles.attributes_hold(Ino(20)), "nor may the kernel spare itself to ask");
+        handles.asked(Ino(20), 77);
+        assert!(handles.attributes_hold(Ino(20)));
+        assert!(!handles.put_off_truncation(Ino(20), 77, Truncation { clear_set_id: false }));
     }
 
     #[test]

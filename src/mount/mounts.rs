@@ -1,11 +1,11 @@
 //! What is mounted where: checks before mounting, and the way out when an orderly one is barred.
 
 use crate::error::Error;
+use crate::volume;
 use crossbeam_channel::bounded;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -132,14 +132,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks for the filesystem's size, for no kernel answers that from its cache: attributes it may
 /// know long after the daemon was killed.
 fn ask(path: &Path) -> Life {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return Life::Served };
+    let path = path.to_owned();
     let (tell, told) = bounded(1);
-    let asking = move || {
-        let mut answer = MaybeUninit::<libc::statvfs>::uninit();
-        // SAFETY: the path ends in NUL, the answer has room, and both outlive the call.
-        let failed = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0;
-        let _ = tell.send(failed.then(io::Error::last_os_error));
-    };
+    let asking = move || drop(tell.send(volume::statvfs(&path).err()));
     // It may never come back; then it ends with the process.
     if thread::Builder::new().name("mount-ask".into()).spawn(asking).is_err() {
         return Life::Served;

@@ -163,7 +163,7 @@ fn c4_reading_needs_nobody() {
     assert_eq!(fs::read(here.join("f")).unwrap().len(), 5000);
     assert_eq!(fs::read_dir(here).unwrap().count(), 2);
     assert!(fs::metadata(here).unwrap().is_dir());
-    assert!(support::system::statvfs(here).unwrap().f_blocks > 0);
+    assert!(keepfs::volume::statvfs(here).unwrap().f_blocks > 0);
     assert!(fs::read_to_string(cluster.root(2).join(".keepfs/status")).is_ok());
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(fs::metadata(here.join("f")).unwrap().ino() > 15);

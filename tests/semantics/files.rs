@@ -83,6 +83,35 @@ fn f3_truncating_alone_takes_effect_at_close() {
     }
 }
 
+/// **F3** ... `truncate(2)` has taken effect when it returns, also where the same thread has just
+/// opened the file, and whoever asked for its attributes meanwhile.
+#[test]
+fn f3_truncating_by_name_is_not_put_off() {
+    let Some(hosts) = hosts("f3-by-name") else { return };
+    let path = hosts.a.join("f");
+    let done = AtomicBool::new(false);
+    fs::write(&path, "something").unwrap();
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                fs::metadata(&path).unwrap();
+            }
+        });
+        for round in 0..50 {
+            fs::write(&path, "something").unwrap();
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            system::truncate(&path, 0).unwrap();
+            assert_eq!(fs::read(hosts.b.join("f")).unwrap(), b"", "round {round}");
+            // Nor is anything left to be done later.
+            fs::write(hosts.b.join("f"), "else").unwrap();
+            drop(file);
+            assert_eq!(fs::read(hosts.c.join("f")).unwrap(), b"else", "round {round}");
+        }
+        done.store(true, Ordering::Relaxed);
+        asker.join().unwrap();
+    });
+}
+
 /// **F4** Until then the file is empty to the process that opened it so, and unchanged for everyone
 /// else. Any other write or truncation that comes in between, from this host, counts as later than
 /// the truncation.

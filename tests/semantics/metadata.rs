@@ -201,11 +201,11 @@ fn m5_what_the_cluster_knows() {
 #[test]
 fn m6_space() {
     let Some(hosts) = hosts("m6") else { return };
-    let before = system::statvfs(&hosts.a).unwrap();
+    let before = keepfs::volume::statvfs(&hosts.a).unwrap();
     assert_eq!(before.f_blocks * before.f_frsize, 1 << 30);
     assert_eq!((before.f_files, before.f_namemax), (1 << 20, 255));
     fs::write(hosts.b.join("f"), vec![1; 1 << 20]).unwrap();
-    let after = system::statvfs(&hosts.a).unwrap();
+    let after = keepfs::volume::statvfs(&hosts.a).unwrap();
     let taken = (before.f_bfree as i64 - after.f_bfree as i64) * after.f_frsize as i64;
     // Other tests write, and remove, at the same time: a little either way.
     assert!((1 << 19..1 << 22).contains(&taken), "{taken}");

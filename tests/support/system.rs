@@ -103,14 +103,6 @@ pub fn set_times(path: &Path, access: (i64, i64), modification: (i64, i64)) -> i
     .map(drop)
 }
 
-pub fn statvfs(path: &Path) -> io::Result<libc::statvfs> {
-    // SAFETY: all bytes zero is a value of this type.
-    let mut stat = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends in NUL, the place is one statvfs; both outlive the call.
-    check(unsafe { libc::statvfs(c(path).as_ptr(), &mut stat) }.into())?;
-    Ok(stat)
-}
-
 /// A mapping of a whole file, gone when dropped.
 pub struct Mapping {
     start: *mut libc::c_void,

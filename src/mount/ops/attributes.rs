@@ -2,6 +2,7 @@
 
 use crate::mount::attr::{self, TTL, TTL_NONE};
 use crate::mount::handles::{Handle, HandleKind, Truncation};
+use crate::mount::kernel::Pages;
 use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Command, Ino, Kind, SetAttributes};
 use fuser::{Errno, ReplyAttr, TimeOrNow};
@@ -18,6 +19,15 @@ pub struct AskedAttributes {
     pub mtime: Option<TimeOrNow>,
 }
 
+impl AskedAttributes {
+    /// Whether `open` with `O_TRUNC` asks so; `truncate` does too.
+    fn is_truncation_at_open(&self, fh: Option<u64>) -> bool {
+        let (mode, owner) = (self.mode.is_some(), self.uid.or(self.gid).is_some());
+        let times = self.atime.is_some() || self.mtime.is_some();
+        self.size == Some(0) && fh.is_none() && !(mode || owner || times)
+    }
+}
+
 impl Mount {
     pub fn getattr(&self, caller: Caller, ino: Ino, fh: Option<u64>, reply: ReplyAttr) {
         if control::is_control(ino) {
@@ -26,6 +36,7 @@ impl Mount {
                 None => reply.error(Errno::ENOENT),
             };
         }
+        self.handles.asked(ino, caller.pid);
         let _in_order = self.reply_in_order();
         let attributes = self.node.tree().attributes(ino);
         // ESTALE rather than ENOENT: the kernel then looks the path up anew.
@@ -38,10 +49,8 @@ impl Mount {
         reply.attr(&self.attr_ttl(ino), &attr);
     }
 
-    /// While a truncation waits for its first write, the file is empty for those who asked for it
-    /// and as it was for all others: nothing to be remembered.
     pub(in crate::mount) fn attr_ttl(&self, ino: Ino) -> Duration {
-        if self.handles.truncation_waits(ino) { TTL_NONE } else { TTL }
+        if self.handles.attributes_hold(ino) { TTL } else { TTL_NONE }
     }
 
     pub fn setattr(
@@ -61,7 +70,7 @@ impl Mount {
         if current.kind == Kind::Stream && asked.size.is_some() {
             return self.resize_stream(ino, asked.size.unwrap_or(0), fh, reply);
         }
-        if asked.size == Some(0) && fh.is_none() && caller.pid != 0 {
+        if asked.is_truncation_at_open(fh) && caller.pid != 0 {
             let truncation = Truncation { clear_set_id: caller.uid != 0 };
             if self.handles.put_off_truncation(ino, caller.pid, truncation) {
                 return self.answer_put_off(ino, reply);
@@ -122,6 +131,15 @@ impl Mount {
             Ok(()) => mount.answer_attributes(ino, reply),
             Err(errno) => reply.error(errno),
         });
+    }
+
+    /// The kernel has to ask for attributes when they are next wanted.
+    pub(super) fn forget_attributes(&self, ino: Ino) {
+        if let Some(kernel) = self.kernel.get()
+            && let Err(error) = kernel.forget_inode(ino, Pages::Keep)
+        {
+            log::warn!("the kernel could not be told to ask for attributes: {error}");
+        }
     }
 
     pub(super) fn answer_attributes(&self, ino: Ino, reply: ReplyAttr) {

@@ -23,13 +23,15 @@ impl Mount {
         let ttl = self.name_ttl(&tree, parent, name);
         let own_ticket = (ttl == TTL_NONE).then(|| self.lookup_ticket(caller, parent, name));
         match own_ticket.flatten().map_or_else(|| tree.lookup(parent, name), Ok) {
-            Ok(ino) => match tree.attributes(ino) {
-                Some(attributes) => {
-                    drop(tree);
-                    self.answer_entry(reply, &attributes, ttl);
+            Ok(ino) => {
+                match tree.attributes(ino).inspect(|_| self.handles.asked(ino, caller.pid)) {
+                    Some(attributes) => {
+                        drop(tree);
+                        self.answer_entry(reply, &attributes, ttl);
+                    }
+                    None => reply.error(Errno::ESTALE),
                 }
-                None => reply.error(Errno::ESTALE),
-            },
+            }
             // Inode number zero, unlike ENOENT, lets the kernel remember that there is no such
             // name.
             Err(Refusal::NotFound) => {

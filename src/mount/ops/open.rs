@@ -41,6 +41,7 @@ impl Mount {
         let attributes = self.node.tree().attributes(ino);
         match attributes {
             Some(attributes) => {
+                self.expect_truncation(&handle);
                 OpenReply::Open(reply).opened(&handle, fopen, &attributes, Default::default());
             }
             None => {

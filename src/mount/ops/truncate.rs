@@ -2,8 +2,11 @@
 //! reader, here or elsewhere, ever sees it empty.
 //!
 //! The kernel sends OPEN, and then SETATTR with size 0 and no handle, which is `open`'s if that
-//! thread has asked nothing through its new handle yet. It is answered with the size the file has,
-//! and the kernel believes it. (`FUSE_ATOMIC_O_TRUNC` would save the round trip, but the kernel
+//! thread has asked for nothing in between. `truncate(2)` sends the same, but looks at the file's
+//! permissions before: so OPEN takes the attributes away from the kernel, which then has to ask for
+//! them, and until that `open` is over it may not keep them ([`Mount::expect_truncation`]).
+//! `truncate(2)` is carried out at once. `O_TRUNC` is answered with the size the file has, and the
+//! kernel believes it. (`FUSE_ATOMIC_O_TRUNC` would save the round trip, but the kernel
 //! then takes the size to be zero by itself, and readers on this host find the file empty.)
 //!
 //! The truncation belongs to the inode, not to the handle: whichever write, truncation or
@@ -33,6 +36,15 @@ impl Truncation {
 }
 
 impl Mount {
+    /// An OPEN for writing is about to be answered: its SETATTR, should it be with `O_TRUNC`, is to
+    /// be told from that of a `truncate` by the same thread.
+    pub(super) fn expect_truncation(&self, handle: &Arc<Handle>) {
+        if handle.is_writable() && handle.direct && handle.opener != 0 {
+            self.handles.may_truncate(handle);
+            self.forget_attributes(handle.ino);
+        }
+    }
+
     /// The answer to an `O_TRUNC` that was put off: the file as it is; or EROFS, if there is nobody
     /// to carry it out.
     pub(super) fn answer_put_off(&self, ino: Ino, reply: ReplyAttr) {

@@ -2,7 +2,6 @@
 //! while one at `close` would never reach a shell.
 
 use crate::mount::handles::{Handle, HandleKind};
-use crate::mount::kernel::Pages;
 use crate::mount::{Caller, Mount, errno};
 use crate::node::Failure;
 use crate::tree::{AllocateHow, Command, Ino, Place, Reply, Write};
@@ -67,6 +66,7 @@ impl Mount {
         self.submit(command, move |mount, answer| match answer {
             Ok(Reply::Written { length, .. }) => {
                 if loses_set_id {
+                    // The kernel takes note that size and times have changed, but not the mode.
                     mount.forget_attributes(ino);
                 }
                 if is_ticket {
@@ -91,15 +91,6 @@ impl Mount {
     fn has_set_id(&self, ino: Ino) -> bool {
         let attributes = self.node.tree().attributes(ino);
         attributes.is_some_and(|now| now.mode & (libc::S_ISUID | libc::S_ISGID) != 0)
-    }
-
-    /// Of a write, the kernel takes note that size and times have changed, but not the mode.
-    fn forget_attributes(&self, ino: Ino) {
-        if let Some(kernel) = self.kernel.get()
-            && let Err(error) = kernel.forget_inode(ino, Pages::Keep)
-        {
-            log::warn!("the kernel could not be told of a lost set-id bit: {error}");
-        }
     }
 
     /// A reader on this host may have brought pages in while the change was on its way: then the
