@@ -2,7 +2,7 @@
 //! lag and growth.
 
 use keepfs::disk::{FaultInjector, FileOperation};
-use keepfs::node::{Event, Failure, Node, NodeConfig, Start};
+use keepfs::node::{Answer, Event, Failure, Node, NodeConfig, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, Place, Refusal, Reply, TreeLimits, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -99,8 +99,12 @@ fn create(name: &str) -> Command {
     })
 }
 
+fn submit(node: &Node, command: Command) -> Answer {
+    node.wait_for_session().and_then(|session| node.submit_and_wait(session, command))
+}
+
 fn make(node: &Node, name: &str) -> Ino {
-    match node.submit_and_wait(create(name)) {
+    match submit(node, create(name)) {
         Ok(Reply::Created { ino, .. }) => ino,
         other => panic!("create {name}: {other:?}"),
     }
@@ -108,7 +112,7 @@ fn make(node: &Node, name: &str) -> Ino {
 
 fn write(node: &Node, ino: Ino, data: Vec<u8>) {
     let write = Write { ino, place: Place::Replace(0), data: data.into(), clear_set_id: false };
-    let reply = node.submit_and_wait(Command::Write(write));
+    let reply = submit(node, Command::Write(write));
     assert!(matches!(reply, Ok(Reply::Written { .. })), "{reply:?}");
 }
 
@@ -127,7 +131,7 @@ fn one_node_answers_and_finds_its_data_after_a_restart() {
     ready(node);
     let ino = make(node, "kept");
     write(node, ino, b"content".to_vec());
-    assert_eq!(node.submit_and_wait(create("kept")), Err(Failure::Refused(Refusal::AlreadyExists)));
+    assert_eq!(submit(node, create("kept")), Err(Failure::Refused(Refusal::AlreadyExists)));
     let before = node.status();
     assert_eq!((before.role.as_str(), before.quorum), ("leader", true));
     let cluster_id = before.cluster.clone();
@@ -209,7 +213,7 @@ fn writes_go_on_without_one_of_three_and_it_catches_up() {
     (0..2).for_each(|at| {
         eventually("changes commit with two", || {
             let name = format!("during-{at}");
-            cluster.node(at).submit_and_wait(create(&name)).is_ok()
+            submit(cluster.node(at), create(&name)).is_ok()
         });
     });
     cluster.start_one(2);
@@ -227,7 +231,7 @@ fn without_a_quorum_changes_fail_and_reads_go_on() {
     cluster.stop_one(1);
     cluster.stop_one(2);
     let started = Instant::now();
-    let answer = cluster.node(0).submit_and_wait(create("lost"));
+    let answer = submit(cluster.node(0), create("lost"));
     assert!(
         matches!(answer, Err(Failure::NoQuorum | Failure::Unknown | Failure::SessionLost)),
         "{answer:?}"
@@ -241,7 +245,7 @@ fn without_a_quorum_changes_fail_and_reads_go_on() {
     cluster.start_one(1);
     ready(cluster.node(0));
     eventually("changes commit again", || {
-        cluster.node(0).submit_and_wait(create(&format!("t{:?}", Instant::now()))).is_ok()
+        submit(cluster.node(0), create(&format!("t{:?}", Instant::now()))).is_ok()
     });
 }
 
@@ -253,7 +257,7 @@ fn all_at_once_stopped_and_started_lose_nothing() {
         for at in 0..3 {
             eventually("made", || {
                 let name = format!("r{round}-{at}");
-                let answer = cluster.node(at).submit_and_wait(create(&name));
+                let answer = submit(cluster.node(at), create(&name));
                 matches!(answer, Ok(_) | Err(Failure::Refused(Refusal::AlreadyExists)))
             });
         }
@@ -283,7 +287,7 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_a_fourth_replica_joins() {
     (0..3).for_each(|at| ready(cluster.node(at)));
     let ino = make(cluster.node(0), "big");
     cluster.stop_one(2);
-    eventually("two agree", || cluster.node(0).submit_and_wait(create("start")).is_ok());
+    eventually("two agree", || submit(cluster.node(0), create("start")).is_ok());
     write_until_compacted(cluster.node(0), ino);
     make(cluster.node(0), "after");
     cluster.start_one(2);
@@ -368,7 +372,7 @@ fn a_full_disk_stops_the_replica_and_nothing_acknowledged_is_lost() {
     ready(&node);
     make(&node, "kept");
     full.store(true, Ordering::Relaxed);
-    assert_eq!(node.submit_and_wait(create("lost")), Err(Failure::Stopping));
+    assert_eq!(submit(&node, create("lost")), Err(Failure::Stopping));
     let why = node.failed().unwrap();
     assert!(why.contains("No space left") && why.contains(".raftlog"), "{why}");
     assert_eq!(node.status().reason, Some(why));

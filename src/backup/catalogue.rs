@@ -76,7 +76,8 @@ impl Catalogue for Node {
         let aside = aside.into_bytes().into_boxed_slice();
         let name = CREDENTIALS.as_bytes().into();
         let what = "store a repository's credentials";
-        let submit = |command| self.submit_and_wait(command).map_err(|f| failed(what, f));
+        let session = self.wait_for_session().map_err(|f| failed(what, f))?;
+        let submit = |command| self.submit_and_wait(session, command).map_err(|f| failed(what, f));
         let create = Command::Create(Create {
             parent,
             name: aside.clone(),
@@ -103,7 +104,7 @@ impl Catalogue for Node {
             new_name: name,
             how: RenameHow::NoReplace,
         };
-        match self.submit_and_wait(rename) {
+        match self.submit_and_wait(session, rename) {
             Ok(_) => Ok(credentials.to_vec()),
             Err(Failure::Refused(Refusal::AlreadyExists)) => {
                 submit(Command::Unlink { parent, name: aside })?;
@@ -150,7 +151,9 @@ impl Catalogue for Node {
             size: snapshot.size,
             manifest: snapshot.manifest.into(),
         };
-        match self.submit_and_wait(command) {
+        let recorded =
+            self.wait_for_session().and_then(|session| self.submit_and_wait(session, command));
+        match recorded {
             Ok(_) => Ok(()),
             Err(failure @ (Failure::Unknown | Failure::Stopping)) => {
                 Err(NotRecorded::Unknown(failed("record the snapshot", failure)))

@@ -205,7 +205,7 @@ impl Filesystem for Adapter {
     }
     fn fallocate(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -213,7 +213,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.0.fallocate(node(ino), fh.into(), offset, length, mode, reply);
+        self.0.fallocate(caller(req), node(ino), fh.into(), offset, length, mode, reply);
     }
     fn lseek(
         &self,

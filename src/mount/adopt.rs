@@ -2,7 +2,7 @@
 //! otherwise.
 
 use crate::node::Node;
-use crate::tree::{Command, Ino, SetAttributes, Tree};
+use crate::tree::{Command, Ino, SessionId, SetAttributes, Tree};
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -26,8 +26,8 @@ const DIRECTORIES: [Ino; 6] = [
 pub fn start(node: Node, uid: u32, gid: u32) -> io::Result<()> {
     let give = move || {
         for _ in 0..ATTEMPTS {
-            if node.session().is_some() {
-                return adopt(&node, uid, gid);
+            if let Some(session) = node.session() {
+                return adopt(&node, session, uid, gid);
             }
             thread::sleep(PAUSE);
         }
@@ -35,13 +35,14 @@ pub fn start(node: Node, uid: u32, gid: u32) -> io::Result<()> {
     thread::Builder::new().name("mount-adopt".into()).spawn(give).map(drop)
 }
 
-fn adopt(node: &Node, uid: u32, gid: u32) {
+fn adopt(node: &Node, session: SessionId, uid: u32, gid: u32) {
     if !is_untouched(&node.tree()) {
         return;
     }
     for ino in DIRECTORIES {
         let set = SetAttributes { uid: Some(uid), gid: Some(gid), ..Default::default() };
-        if let Err(failure) = node.submit_and_wait(Command::SetAttributes { ino, set }) {
+        let command = Command::SetAttributes { ino, set };
+        if let Err(failure) = node.submit_and_wait(session, command) {
             log::warn!("the tree stays root's, user {uid} cannot write to it: {failure:?}");
             return;
         }
@@ -62,7 +63,7 @@ fn is_untouched(tree: &Tree) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Create, NewNode, Proposal, SessionId};
+    use crate::tree::{Create, NewNode, Proposal};
 
     fn after(command: Command) -> Tree {
         let mut tree = Tree::new();

@@ -1,8 +1,11 @@
 //! The open file table: what the kernel's file handles stand for, which truncations wait for their
 //! first write, and which unlinked inodes are still open here.
 
+mod guards;
+
 use super::stream::OpenStream;
 use crate::tree::{Ino, Name, SessionId};
+use guards::Guard;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -30,6 +33,8 @@ pub struct Handle {
     truncates: AtomicBool,
     /// The session of the lock that is held through it; 0: none is.
     locked_in: AtomicU64,
+    /// The session of its truncation, until that is carried out; 0: none waits.
+    truncates_in: AtomicU64,
 }
 
 /// What answers reads and writes on a handle.
@@ -57,6 +62,7 @@ impl Handle {
             used: AtomicBool::new(false),
             truncates: AtomicBool::new(false),
             locked_in: AtomicU64::new(0),
+            truncates_in: AtomicU64::new(0),
         }
     }
 
@@ -69,22 +75,21 @@ impl Handle {
         self.truncates.load(Ordering::Acquire)
     }
 
-    /// A lock of this session is held through it.
-    pub fn hold(&self, session: SessionId) {
-        self.locked_in.store(session.0, Ordering::Release);
-    }
-
-    /// No lock is held through it (any more).
-    pub fn let_go(&self) {
-        self.locked_in.store(0, Ordering::Release);
-    }
-
-    /// Whether a lock taken through it is gone, now that `believed` is the session: what it writes
-    /// would be unprotected.
+    /// Whether a lock taken through it, or a truncation put off, is gone, now that `believed` is
+    /// the session: what it writes would be unprotected.
     pub fn is_lost(&self, believed: Option<SessionId>) -> bool {
-        let locked_in = self.locked_in.load(Ordering::Acquire);
-        locked_in != 0 && believed != Some(SessionId(locked_in))
+        is_other(&self.locked_in, believed) || self.lost_truncation(believed)
     }
+
+    /// Whether its truncation will not be carried out any more, now that `believed` is the session.
+    pub fn lost_truncation(&self, believed: Option<SessionId>) -> bool {
+        is_other(&self.truncates_in, believed)
+    }
+}
+
+fn is_other(session: &AtomicU64, believed: Option<SessionId>) -> bool {
+    let session = session.load(Ordering::Acquire);
+    session != 0 && believed != Some(SessionId(session))
 }
 
 #[derive(Default)]
@@ -108,6 +113,8 @@ struct OpenInode {
     orphan: bool,
     /// Handles whose `open` may still be about to truncate.
     fresh: Vec<Fresh>,
+    /// What is locked through its handles.
+    guards: Vec<Guard>,
 }
 
 /// A handle that its thread has opened for writing, and nothing else since.
@@ -131,6 +138,8 @@ impl Fresh {
 pub struct Truncation {
     /// Who asked for it is not privileged.
     pub clear_set_id: bool,
+    /// In which session; `None`: there was none, and it may be carried out in any.
+    pub session: Option<SessionId>,
 }
 
 impl Handles {
@@ -166,6 +175,7 @@ impl Handles {
         let mut table = self.table.lock();
         let ino = table.handles.remove(&fh)?.ino;
         let open = table.open.get_mut(&ino)?;
+        open.guards.retain(|guard| guard.fh != fh);
         open.handles -= 1;
         if open.handles > 0 {
             return None;
@@ -198,20 +208,33 @@ impl Handles {
         let Some(open) = table.open.get_mut(&ino) else { return false };
         let of_it = |fresh: &Fresh| fresh.handle.opener == opener && fresh.is_fresh();
         let Some(at) = open.fresh.iter().position(of_it) else { return false };
-        open.fresh.swap_remove(at).handle.truncates.store(true, Ordering::Release);
+        let handle = open.fresh.swap_remove(at).handle;
+        handle.truncates.store(true, Ordering::Release);
+        let session = truncation.session.map_or(0, |session| session.0);
+        handle.truncates_in.store(session, Ordering::Release);
         open.truncation = Some(truncation);
         true
     }
 
-    /// Takes over the truncation that waits: the caller's change carries it out.
-    pub fn take_truncation(&self, ino: Ino) -> Option<Truncation> {
-        self.table.lock().open.get_mut(&ino)?.truncation.take()
+    /// Takes over the truncation that waits: the caller's change carries it out, in `session`
+    /// (`None`: in one to come). One that was asked for in another session comes to nothing, and
+    /// the handles that asked for it are lost.
+    pub fn take_truncation(&self, ino: Ino, session: Option<SessionId>) -> Option<Truncation> {
+        let mut table = self.table.lock();
+        let truncation = table.open.get_mut(&ino)?.truncation.take()?;
+        if truncation.session.is_some() && truncation.session != session {
+            return None;
+        }
+        table.bind_truncators(ino, truncation.session, None);
+        Some(truncation)
     }
 
     /// The change that was to carry out the truncation failed: the next one shall.
     pub fn put_back_truncation(&self, ino: Ino, truncation: Truncation) {
-        if let Some(open) = self.table.lock().open.get_mut(&ino) {
+        let mut table = self.table.lock();
+        if let Some(open) = table.open.get_mut(&ino) {
             open.truncation = Some(truncation);
+            table.bind_truncators(ino, None, truncation.session);
         }
     }
 
@@ -259,6 +282,17 @@ impl Handles {
     }
 }
 
+impl Table {
+    /// Moves the truncating handles of an inode from one session to another: `None` is none.
+    fn bind_truncators(&self, ino: Ino, from: Option<SessionId>, to: Option<SessionId>) {
+        let [from, to] = [from, to].map(|session| session.map_or(0, |session| session.0));
+        for handle in self.handles.values().filter(|it| it.ino == ino && it.truncates()) {
+            let _ =
+                handle.truncates_in.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,7 +304,8 @@ mod tests {
     #[test]
     fn a_truncation_is_put_off_for_a_fresh_handle_of_the_same_thread_and_taken_once() {
         let handles = Handles::default();
-        let truncation = Truncation { clear_set_id: true };
+        let session = Some(SessionId(7));
+        let truncation = Truncation { clear_set_id: true, session };
         let mut writer = file(20, libc::O_WRONLY);
         (writer.opener, writer.direct) = (77, true);
         let writer = handles.open(writer).unwrap();
@@ -280,8 +315,9 @@ mod tests {
         assert!(handles.put_off_truncation(Ino(20), 77, truncation));
         assert!(writer.truncates());
         assert_eq!(handles.truncators(Ino(20)), [77]);
-        assert_eq!(handles.take_truncation(Ino(20)), Some(truncation));
-        assert_eq!(handles.take_truncation(Ino(20)), None);
+        assert_eq!(handles.take_truncation(Ino(20), session), Some(truncation));
+        assert_eq!(handles.take_truncation(Ino(20), session), None);
+        assert!(!writer.is_lost(None), "nothing of that session waits in it");
         handles.put_back_truncation(Ino(20), truncation);
         assert!(handles.truncation_waits(Ino(20)));
         handles.may_truncate(&writer);
@@ -301,7 +337,26 @@ mod tests {
         assert!(!handles.attributes_hold(Ino(20)), "nor may the kernel spare itself to ask");
         handles.asked(Ino(20), 77);
         assert!(handles.attributes_hold(Ino(20)));
-        assert!(!handles.put_off_truncation(Ino(20), 77, Truncation { clear_set_id: false }));
+        assert!(!handles.put_off_truncation(
+            Ino(20),
+            77,
+            Truncation { clear_set_id: false, session: None }
+        ));
+    }
+
+    #[test]
+    fn a_truncation_is_not_carried_out_in_another_session_than_it_was_asked_for() {
+        let handles = Handles::default();
+        let mut writer = file(20, libc::O_WRONLY);
+        writer.opener = 77;
+        let writer = handles.open(writer).unwrap();
+        let truncation = Truncation { clear_set_id: false, session: Some(SessionId(7)) };
+        handles.may_truncate(&writer);
+        assert!(handles.put_off_truncation(Ino(20), 77, truncation));
+        assert!(!writer.is_lost(Some(SessionId(7))));
+        assert_eq!(handles.take_truncation(Ino(20), Some(SessionId(9))), None);
+        assert!(!handles.truncation_waits(Ino(20)));
+        assert!(writer.is_lost(Some(SessionId(9))));
     }
 
     #[test]
@@ -314,18 +369,6 @@ mod tests {
         assert_eq!(handles.close(b.fh), None);
         assert_eq!(handles.close(3), Some(Ino(20)));
         assert!(handles.open(file(20, 0)).is_none());
-    }
-
-    #[test]
-    fn a_lock_is_lost_with_the_session_it_was_taken_in() {
-        let handle = file(20, 0);
-        assert!(!handle.is_lost(None));
-        handle.hold(SessionId(7));
-        assert!(!handle.is_lost(Some(SessionId(7))));
-        assert!(handle.is_lost(None));
-        assert!(handle.is_lost(Some(SessionId(9))));
-        handle.let_go();
-        assert!(!handle.is_lost(None));
     }
 
     #[test]

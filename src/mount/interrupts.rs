@@ -95,7 +95,7 @@ mod tests {
         let (tell, told) = unbounded();
         let deadline = wait_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
         let on_end = Box::new(move |end| tell.send(end).unwrap());
-        waiters.enter(wait, Waiter { thread, deadline, on_end });
+        waiters.enter(wait, Waiter { session: None, thread, deadline, on_end });
         told
     }
 

@@ -8,6 +8,7 @@ mod held;
 
 pub use held::Held;
 
+use super::handles::Handle;
 use super::releases::Key;
 use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
@@ -110,10 +111,12 @@ impl Mount {
         then: impl FnOnce() + Send + 'static,
     ) {
         let key = (ino, owner);
-        if self.forget_owner(key) {
-            self.releases.release(key, Range::all(key).unlock(), Box::new(then));
-        } else {
-            then();
+        match self.forget_owner(key) {
+            Some(session) => {
+                let unlock = Range::all(key).unlock();
+                self.releases.release(session, key, unlock, Box::new(then));
+            }
+            None => then(),
         }
     }
 
@@ -121,17 +124,16 @@ impl Mount {
     /// need no FLUSH give back their `fcntl` locks here too. Does not wait.
     pub fn unlock_at_release(&self, fh: u64) {
         let keys = self.held.lock().close(fh);
-        for key in keys {
-            self.releases.release(key, Range::all(key).unlock(), Box::new(|| ()));
+        for (session, key) in keys {
+            self.releases.release(session, key, Range::all(key).unlock(), Box::new(|| ()));
         }
     }
 
     /// Does not fail, unless the file is full of ranges and this would add one: what cannot be
     /// given back now is given back later.
     fn unlock(&self, range: &Range, reply: ReplyEmpty) {
-        if !self.held.lock().any(range.key()) {
-            return reply.ok();
-        }
+        let held_in = self.held.lock().session(range.key());
+        let Some(session) = held_in else { return reply.ok() };
         if range.is_whole() {
             self.forget_owner(range.key());
         }
@@ -139,7 +141,7 @@ impl Mount {
             Err(failure @ Failure::Refused(_)) => reply.error(errno::of_failure(failure)),
             _ => reply.ok(),
         };
-        self.releases.give_back(range.key(), range.unlock(), Box::new(then));
+        self.releases.give_back(session, range.key(), range.unlock(), Box::new(then));
     }
 
     fn lock(
@@ -155,17 +157,15 @@ impl Mount {
         let who = TicketInfo { pid: process, uid, command };
         let Range { ino, owner, start, end, .. } = range;
         let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
-        self.submit(command, move |mount, answer| {
-            // A host that has just come back waits for its new session: this is the one it ran in.
-            let session = match (mount.node.session(), &answer) {
-                (Some(session), _) => session,
-                (None, Err(failure)) => return reply.error(errno::of_failure(*failure)),
-                (None, Ok(_)) => return reply.error(Errno::EIO),
+        self.in_session(self.node.session(), move |mount, session| {
+            let session = match session {
+                Ok(session) => session,
+                Err(failure) => return reply.error(errno::of_failure(failure)),
             };
-            match answer {
+            mount.submit(Some(session), command, move |mount, answer| match answer {
                 Ok(Reply::Granted { token, .. }) => {
                     let granted = Arc::clone(mount);
-                    let grant = move || granted.answer_granted(range, session, reply);
+                    let grant = move || granted.answer_granted(range, session, process, reply);
                     mount.visible.after(token, Box::new(grant));
                 }
                 Ok(Reply::Queued { waiter, .. }) => {
@@ -178,19 +178,41 @@ impl Mount {
                         mount.give_back_unknown(range, session);
                     }
                 }
-            }
+            });
         });
     }
 
-    fn answer_granted(&self, range: Range, session: SessionId, reply: ReplyEmpty) {
+    fn answer_granted(&self, range: Range, session: SessionId, process: u32, reply: ReplyEmpty) {
         if self.node.session() != Some(session) {
             return reply.error(Errno::EIO);
         }
-        self.held.lock().add(range.key(), range.fh);
-        if let Some(handle) = self.handles.get(range.fh) {
-            handle.hold(session);
-        }
+        self.held.lock().add(session, range.key(), range.fh);
+        self.handles.hold(range.fh, session, process);
         reply.ok();
+    }
+
+    /// Whether a change of this file in this session lacks the protection its caller relies on: the
+    /// handle's lock was lost, or one that was taken on the same file by the caller's process, by
+    /// the one that opened the locked descriptor, or by one they descend from. Of a caller that
+    /// cannot be told (0), any lost lock of the file counts.
+    pub(super) fn is_unprotected(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        handle: Option<&Handle>,
+        session: Option<SessionId>,
+    ) -> bool {
+        if handle.is_some_and(|handle| handle.is_lost(session)) {
+            return true;
+        }
+        let losers = self.handles.losers(ino, session);
+        !losers.is_empty()
+            && match processes::process_of(caller.pid) {
+                Some(process) => {
+                    processes::with_ancestors(process).any(|process| losers.contains(&process))
+                }
+                None => true,
+            }
     }
 
     fn wait_for_range(
@@ -203,10 +225,13 @@ impl Mount {
     ) {
         let mount = Arc::clone(self);
         let on_end = move |end| match end {
-            End::Granted(_) => mount.answer_granted(range, session, reply),
+            End::Granted(_) => {
+                let process = processes::process_of(caller.pid).unwrap_or(0);
+                mount.answer_granted(range, session, process, reply);
+            }
             End::Interrupted | End::TimedOut => {
                 let cancel = Command::CancelWait { ino: range.ino, waiter };
-                mount.releases.release(range.key(), cancel, Box::new(|| ()));
+                mount.releases.release(session, range.key(), cancel, Box::new(|| ()));
                 reply.error(Errno::EINTR);
             }
             End::Done | End::Cancelled | End::SessionLost => reply.error(Errno::EIO),
@@ -214,7 +239,7 @@ impl Mount {
         let deadline = self.patience.map(|patience| Instant::now() + patience);
         let wait = Wait::Range(range.ino, waiter);
         let (thread, on_end) = (caller.pid, Box::new(on_end));
-        self.waiters.enter(wait, Waiter { thread, deadline, on_end });
+        self.waiters.enter(wait, Waiter { session: Some(session), thread, deadline, on_end });
         self.look_for_range(range.ino, session, waiter);
     }
 
@@ -251,18 +276,16 @@ impl Mount {
             let views = mount.node.tree().locks_of(range.ino);
             for view in views.into_iter().filter(left) {
                 let cancel = Command::CancelWait { ino: range.ino, waiter: view.waiter };
-                mount.releases.release(key, cancel, Box::new(|| ()));
+                mount.releases.release(session, key, cancel, Box::new(|| ()));
             }
         };
-        self.releases.release_then(key, range.unlock(), Box::new(unlocked));
+        self.releases.release_then(session, key, range.unlock(), Box::new(unlocked));
     }
 
-    /// Forgets what an owner holds of a file; false if that was nothing.
-    fn forget_owner(&self, key: Key) -> bool {
-        let (any, freed) = self.held.lock().forget(key);
-        for handle in freed.into_iter().filter_map(|fh| self.handles.get(fh)) {
-            handle.let_go();
-        }
-        any
+    /// Forgets what an owner holds of a file; in which session that was.
+    fn forget_owner(&self, key: Key) -> Option<SessionId> {
+        let (session, freed) = self.held.lock().forget(key);
+        freed.into_iter().for_each(|fh| self.handles.let_go(fh));
+        session
     }
 }

@@ -128,7 +128,7 @@ impl Mount {
         let waiters = Arc::default();
         interrupts::start(Arc::clone(&waiters))?;
         let proposer = node.clone();
-        let submit = move |command, done| proposer.submit(command, done);
+        let submit = move |session, command, done| proposer.submit(session, command, done);
         Ok(Mount {
             handles: Default::default(),
             inodes: Default::default(),
@@ -157,9 +157,26 @@ impl Mount {
         self.replying.read()
     }
 
-    /// Submits a change; `then` answers the kernel, on the node's thread.
+    /// Goes on in the session that the operation was checked under; if there was none
+    /// (`checked`), in the next one, or with why there is none.
+    fn in_session(
+        self: &Arc<Self>,
+        checked: Option<SessionId>,
+        then: impl FnOnce(&Arc<Mount>, Result<SessionId, Failure>) + Send + 'static,
+    ) {
+        let Some(session) = checked else {
+            let mount = Arc::clone(self);
+            return self.node.await_session(move |opened| then(&mount, opened));
+        };
+        then(self, Ok(session));
+    }
+
+    /// Submits a change in the session it was checked under: an operation reads
+    /// [`Node::session`] once, when it begins. Without one (`None`) the next one is waited for.
+    /// `then` answers the kernel, on the node's thread.
     fn submit(
         self: &Arc<Self>,
+        checked: Option<SessionId>,
         command: Command,
         then: impl FnOnce(&Arc<Mount>, Result<Reply, Failure>) + Send + 'static,
     ) {
@@ -172,24 +189,33 @@ impl Mount {
             }
             then(&mount, answer);
         };
-        self.node.submit(command, Box::new(done));
+        self.in_session(checked, move |mount, session| match session {
+            Ok(session) => mount.node.submit(session, command, Box::new(done)),
+            Err(failure) => done(Err(failure)),
+        });
     }
 
     /// [`Mount::submit`] for operations whose answer is no more than success.
-    fn submit_for(self: &Arc<Self>, command: Command, reply: fuser::ReplyEmpty) {
-        self.submit(command, move |_, answer| {
+    fn submit_for(
+        self: &Arc<Self>,
+        checked: Option<SessionId>,
+        command: Command,
+        reply: fuser::ReplyEmpty,
+    ) {
+        self.submit(checked, command, move |_, answer| {
             answer_empty(reply, answer.map_err(errno::of_failure));
         });
     }
 
-    /// What the session held is gone, what it waited for will not come. Handles know by themselves
-    /// that their locks were of another session than the one that is believed now.
+    /// What the session held is gone, what it waited for will not come; the next one, which may be
+    /// believed already, keeps what is its own. Handles know by themselves that their locks were of
+    /// another session than the one that is believed now, and processes that end drop tickets by
+    /// their inodes, which never come back.
     fn session_lost(&self, session: SessionId) {
         log::warn!("session {session} is lost: its locks, tickets and ephemeral entries are gone");
-        *self.held.lock() = Default::default();
-        self.releases.session_lost();
-        self.tickets.session_lost();
-        self.waiters.session_lost();
+        self.held.lock().session_lost(session);
+        self.releases.session_lost(session);
+        self.waiters.session_lost(session);
     }
 
     /// A snapshot took the tree's place: the grants that led to it were told to nobody.

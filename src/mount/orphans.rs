@@ -46,10 +46,12 @@ fn release_all(node: &Node, queued: &Receiver<Ino>) {
                 Err(_) => break,
             }
         }
-        while let Err(failure) = node.submit_and_wait(Command::Release { inodes: inodes.clone() }) {
+        // A session that ends lets go of all of them: without one, nothing is to be said.
+        let Some(session) = node.session() else { continue };
+        let release = Command::Release { inodes };
+        while let Err(failure) = node.submit_and_wait(session, release.clone()) {
             match failure {
                 Failure::NoQuorum | Failure::Unknown => thread::sleep(RETRY),
-                // A session that ended has let go of all of them.
                 Failure::SessionLost | Failure::Refused(_) => break,
                 Failure::Stopping => return,
             }

@@ -61,11 +61,6 @@ impl ProcessWatch {
     pub fn forget(&self, key: u64) {
         self.shared.watched.lock().remove(&key);
     }
-
-    /// Forgets everything.
-    pub fn clear(&self) {
-        self.shared.watched.lock().clear();
-    }
 }
 
 impl Drop for ProcessWatch {

@@ -2,10 +2,11 @@
 //! failed, they are proposed again until they are answered or the session ends.
 //!
 //! They are kept by what they give back (a lock owner's ranges, a ticket). Whoever wants to take
-//! the same thing again waits for them, so that a late release never frees a newer lock.
+//! the same thing again waits for them, and each is proposed in the session in which the thing was
+//! had, so that a late release never frees a newer lock.
 
 use crate::node::{Answer, Done, Failure};
-use crate::tree::{Command, Ino, LockOwner, Refusal};
+use crate::tree::{Command, Ino, LockOwner, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub type Key = (Ino, LockOwner);
 
 /// Proposes a command: [`crate::node::Node::submit`].
-pub type Submit = Box<dyn Fn(Command, Done) + Send + Sync>;
+pub type Submit = Box<dyn Fn(SessionId, Command, Done) + Send + Sync>;
 
 /// Runs when the thing is given back, or with why it is not yet.
 pub type Then = Box<dyn FnOnce(Result<(), Failure>) + Send>;
@@ -39,12 +40,21 @@ struct Owed {
     keys: BTreeMap<Key, Release>,
     /// A thread proposes again, every second, what is here.
     retrying: bool,
+    last_number: u64,
+}
+
+struct Owing {
+    /// Tells answers apart.
+    number: u64,
+    session: SessionId,
+    command: Command,
+    through: Option<Through>,
 }
 
 #[derive(Default)]
 struct Release {
     /// In order; the first is under way if `busy`.
-    commands: VecDeque<(Command, Option<Through>)>,
+    commands: VecDeque<Owing>,
     busy: bool,
     /// Told at the next answer.
     then: Vec<Then>,
@@ -55,26 +65,41 @@ impl Releases {
         Releases(Arc::new(Shared { submit, owed: Mutex::default() }))
     }
 
-    /// Proposes `command` until it is answered. `first_attempt` runs after the first answer or
-    /// failure, of which it need not know.
-    pub fn release(&self, key: Key, command: Command, first_attempt: Box<dyn FnOnce() + Send>) {
-        self.add(key, command, None, Some(Box::new(move |_| first_attempt())));
+    /// Proposes `command` in `session` until it is answered. `first_attempt` runs after the first
+    /// answer or failure, of which it need not know.
+    pub fn release(
+        &self,
+        session: SessionId,
+        key: Key,
+        command: Command,
+        first_attempt: Box<dyn FnOnce() + Send>,
+    ) {
+        self.add(session, key, command, None, Some(Box::new(move |_| first_attempt())));
     }
 
     /// [`Releases::release`] for those who are told if the tree refuses it for want of room.
-    pub fn give_back(&self, key: Key, command: Command, then: Then) {
-        self.add(key, command, None, Some(then));
+    pub fn give_back(&self, session: SessionId, key: Key, command: Command, then: Then) {
+        self.add(session, key, command, None, Some(then));
     }
 
     /// [`Releases::release`] for those who have something to do afterwards, however late.
-    pub fn release_then(&self, key: Key, command: Command, through: Through) {
-        self.add(key, command, Some(through), None);
+    pub fn release_then(&self, session: SessionId, key: Key, command: Command, through: Through) {
+        self.add(session, key, command, Some(through), None);
     }
 
-    fn add(&self, key: Key, command: Command, through: Option<Through>, then: Option<Then>) {
+    fn add(
+        &self,
+        session: SessionId,
+        key: Key,
+        command: Command,
+        through: Option<Through>,
+        then: Option<Then>,
+    ) {
         let mut owed = self.0.owed.lock();
+        owed.last_number += 1;
+        let number = owed.last_number;
         let release = owed.keys.entry(key).or_default();
-        release.commands.push_back((command, through));
+        release.commands.push_back(Owing { number, session, command, through });
         release.then.extend(then);
         drop(owed);
         self.go_on(key);
@@ -97,41 +122,62 @@ impl Releases {
         }
     }
 
-    /// The session ended, and everything it held: nothing is left to give back.
-    pub fn session_lost(&self) {
-        let lost = std::mem::take(&mut self.0.owed.lock().keys);
-        for then in lost.into_values().flat_map(|release| release.then) {
-            then(Err(Failure::SessionLost));
-        }
+    /// This session and those before it ended, and everything they held: nothing of it is left to
+    /// give back.
+    pub fn session_lost(&self, lost: SessionId) {
+        let mut told = Vec::new();
+        let mut next = Vec::new();
+        let mut owed = self.0.owed.lock();
+        owed.keys.retain(|&key, release| {
+            let first = release.commands.front().map(|owing| owing.number);
+            release.commands.retain(|owing| owing.session > lost);
+            if release.commands.is_empty() {
+                told.append(&mut release.then);
+            } else if release.commands.front().map(|owing| owing.number) != first {
+                release.busy = false;
+                next.push(key);
+            }
+            !release.commands.is_empty()
+        });
+        drop(owed);
+        told.into_iter().for_each(|then| then(Err(Failure::SessionLost)));
+        next.into_iter().for_each(|key| self.go_on(key));
     }
 
     /// Proposes the first command of this key, unless it is under way.
     fn go_on(&self, key: Key) {
-        let command = {
+        let first = {
             let mut owed = self.0.owed.lock();
             let Some(release) = owed.keys.get_mut(&key) else { return };
             if std::mem::replace(&mut release.busy, true) {
                 return;
             }
-            release.commands.front().map(|(command, _)| command.clone())
+            let owing = release.commands.front();
+            owing.map(|owing| (owing.number, owing.session, owing.command.clone()))
         };
-        let Some(command) = command else { return };
+        let Some((number, session, command)) = first else { return };
         let releases = self.clone();
-        (self.0.submit)(command, Box::new(move |answer| releases.answered(key, answer)));
+        let done = Box::new(move |answer| releases.answered(key, number, answer));
+        (self.0.submit)(session, command, done);
     }
 
-    fn answered(&self, key: Key, answer: Answer) {
+    fn answered(&self, key: Key, number: u64, answer: Answer) {
         let mut owed = self.0.owed.lock();
         let Some(release) = owed.keys.get_mut(&key) else { return };
+        if release.commands.front().is_none_or(|owing| owing.number != number) {
+            return;
+        }
         release.busy = false;
         let full = Failure::Refused(Refusal::NoLocks);
         let refused = (answer == Err(full)).then_some(full);
+        let lost =
+            matches!(answer, Err(Failure::SessionLost | Failure::Refused(Refusal::SessionExpired)));
         let result = match answer {
             Err(failure @ (Failure::NoQuorum | Failure::Unknown)) => Err(failure),
             _ => Ok(()),
         };
         let through = match result {
-            Ok(()) => release.commands.pop_front().and_then(|(_, through)| through),
+            Ok(()) => release.commands.pop_front().and_then(|owing| owing.through),
             Err(_) => None,
         };
         let more = result.is_ok() && !release.commands.is_empty();
@@ -142,7 +188,7 @@ impl Releases {
             Err(_) => self.retry(&mut owed),
         }
         drop(owed);
-        if let Some(through) = through {
+        if let Some(through) = through.filter(|_| !lost) {
             through();
         }
         let told = refused.map_or(result, Err);
@@ -190,9 +236,12 @@ mod tests {
         Command::Unlock { ino: KEY.0, owner: KEY.1, start, end: start }
     }
 
-    fn releases() -> (Releases, Receiver<(Command, Done)>) {
+    const SESSION: SessionId = SessionId(3);
+
+    fn releases() -> (Releases, Receiver<(SessionId, Command, Done)>) {
         let (tell, told) = unbounded();
-        (Releases::new(Box::new(move |command, done| drop(tell.send((command, done))))), told)
+        let submit = move |session, command, done| drop(tell.send((session, command, done)));
+        (Releases::new(Box::new(submit)), told)
     }
 
     #[test]
@@ -202,15 +251,16 @@ mod tests {
         releases.after(KEY, Box::new(|result| assert_eq!(result, Ok(()))));
         let tell_first = tell.clone();
         let first = Box::new(move || tell_first.send("closed").unwrap());
-        releases.release(KEY, unlock(0), first);
+        releases.release(SESSION, KEY, unlock(0), first);
         let tell_through = tell.clone();
         releases.release_then(
+            SESSION,
             KEY,
             unlock(1),
             Box::new(move || tell_through.send("through").unwrap()),
         );
-        let (command, done) = proposed.try_recv().unwrap();
-        assert_eq!(command, unlock(0));
+        let (session, command, done) = proposed.try_recv().unwrap();
+        assert_eq!((session, command), (SESSION, unlock(0)));
         assert!(proposed.try_recv().is_err(), "one at a time");
         done(Err(Failure::NoQuorum));
         assert_eq!(told.try_recv(), Ok("closed"));
@@ -219,7 +269,7 @@ mod tests {
         });
         releases.after(KEY, after);
         for start in [0, 1] {
-            let (command, done) = proposed.try_recv().unwrap();
+            let (_, command, done) = proposed.try_recv().unwrap();
             assert_eq!(command, unlock(start));
             assert!(told.try_recv().is_err());
             done(Ok(Reply::Done));
@@ -232,9 +282,14 @@ mod tests {
     fn a_release_that_is_refused_is_told_and_over() {
         let (releases, proposed) = releases();
         let (tell, told) = unbounded();
-        releases.give_back(KEY, unlock(0), Box::new(move |result| tell.send(result).unwrap()));
+        releases.give_back(
+            SESSION,
+            KEY,
+            unlock(0),
+            Box::new(move |result| tell.send(result).unwrap()),
+        );
         let full = Failure::Refused(Refusal::NoLocks);
-        let (_, done) = proposed.try_recv().unwrap();
+        let (_, _, done) = proposed.try_recv().unwrap();
         done(Err(full));
         assert_eq!(told.try_recv(), Ok(Err(full)));
         assert!(proposed.recv_timeout(PAUSE * 2).is_err(), "it is not tried again");
@@ -243,12 +298,30 @@ mod tests {
     #[test]
     fn without_help_it_is_tried_every_second_until_the_session_ends() {
         let (releases, proposed) = releases();
-        releases.release(KEY, unlock(0), Box::new(|| ()));
+        releases.release(SESSION, KEY, unlock(0), Box::new(|| ()));
         for _ in 0..2 {
-            let (_, done) = proposed.recv_timeout(PAUSE * 5).unwrap();
+            let (_, _, done) = proposed.recv_timeout(PAUSE * 5).unwrap();
             done(Err(Failure::Unknown));
         }
-        releases.session_lost();
+        releases.session_lost(SESSION);
         assert!(proposed.recv_timeout(PAUSE * 2).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_session_leaves_what_the_next_one_gives_back() {
+        let (releases, proposed) = releases();
+        let next = SessionId(9);
+        releases.release(SESSION, KEY, unlock(0), Box::new(|| ()));
+        releases.release(next, KEY, unlock(1), Box::new(|| ()));
+        let (_, _, late) = proposed.try_recv().unwrap();
+        releases.session_lost(SESSION);
+        let (session, command, done) = proposed.try_recv().unwrap();
+        assert_eq!((session, command), (next, unlock(1)));
+        late(Err(Failure::SessionLost));
+        let (tell, told) = unbounded();
+        releases.after(KEY, Box::new(move |result| tell.send(result).unwrap()));
+        assert!(told.try_recv().is_err(), "the late answer was the other one's");
+        done(Ok(Reply::Done));
+        assert_eq!(told.try_recv(), Ok(Ok(())));
     }
 }

@@ -154,6 +154,14 @@ impl Mount {
         }
     }
 
+    /// The lock is lost under which it was written: nothing comes of it. The errno for its writer.
+    pub fn give_up_stream(&self, stream: &OpenStream) -> Errno {
+        if let OpenStream::Writing(writer) = stream {
+            writer.abort("the lock on it was lost", libc::EIO);
+        }
+        Errno::EIO
+    }
+
     /// FLUSH: some descriptor of it is being closed, or its process is ending.
     pub fn flush_stream(
         self: &Arc<Self>,
@@ -197,7 +205,7 @@ impl Mount {
             _ => reply.error(Errno::EIO),
         };
         let deadline = self.patience.map(|patience| Instant::now() + patience);
-        let waiter = Waiter { thread, deadline, on_end: Box::new(on_end) };
+        let waiter = Waiter { session: None, thread, deadline, on_end: Box::new(on_end) };
         self.waiters.enter(Wait::Close(fh), waiter);
         let waiters = Arc::clone(&self.waiters);
         writer.finish(Box::new(move |_| waiters.end(Wait::Close(fh), End::Done)));

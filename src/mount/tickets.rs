@@ -93,11 +93,6 @@ impl Tickets {
         Ok(Tickets { arrivals: Mutex::default(), bereft: Mutex::default(), watch })
     }
 
-    /// The session ended, and the tickets with it.
-    pub fn session_lost(&self) {
-        self.watch.clear();
-    }
-
     fn expects(&self, ticket: Ino, thread: u32) -> bool {
         self.arrivals.lock().get(&ticket).is_some_and(|arrival| arrival.thread == thread)
     }
@@ -165,19 +160,19 @@ impl Mount {
             (content, tree.ticket(ticket))
         };
         let Some(view) = view else { return };
+        let (session, directory) = (view.session, view.ino);
         let number = content.and_then(|content| process_id(&content));
         let process = number.and_then(|number| processes::process_named_by(view.pid, number));
         self.tickets.watch.forget(ticket.0);
         let Some(process) = process else { return };
         let mount = Arc::downgrade(self);
-        let directory = view.ino;
         let ended = move || {
             if let Some(mount) = mount.upgrade() {
-                mount.drop_ticket(directory, ticket);
+                mount.drop_ticket(session, directory, ticket);
             }
         };
         if self.tickets.watch.watch(ticket.0, process, Box::new(ended)).is_err() {
-            self.drop_ticket(directory, ticket);
+            self.drop_ticket(session, directory, ticket);
         }
     }
 
@@ -201,7 +196,7 @@ impl Mount {
             (tree.ticket(handle.ino), tree.attributes(handle.ino).map(|now| now.size))
         };
         if let (Some(view), Some(0)) = (view, size) {
-            self.drop_ticket(view.ino, handle.ino);
+            self.drop_ticket(view.session, view.ino, handle.ino);
         }
     }
 
@@ -224,26 +219,32 @@ impl Mount {
         let who = TicketInfo { pid: process, uid, command };
         let before = self.node.tree().zxid();
         let command = asked.command(who);
-        self.submit(command, move |mount, answer| match answer {
-            Ok(Reply::Granted { ino, token }) if reply.is_create() => {
-                mount.open_when_visible(ino, token, asked.flags, reply);
-            }
-            Ok(Reply::Granted { ino, .. } | Reply::Queued { ino, .. }) => {
-                mount.expect_opener(ino, asked);
-                reply.error(Errno::ESTALE);
-            }
-            Ok(_) => reply.error(Errno::EIO),
-            Err(failure) => {
-                reply.error(asked.errno_of(failure));
-                if failure == Failure::Unknown {
-                    mount.drop_unknown(asked, process, before);
+        self.in_session(self.node.session(), move |mount, session| {
+            let session = match session {
+                Ok(session) => session,
+                Err(failure) => return reply.error(asked.errno_of(failure)),
+            };
+            mount.submit(Some(session), command, move |mount, answer| match answer {
+                Ok(Reply::Granted { ino, token }) if reply.is_create() => {
+                    mount.open_when_visible(ino, token, asked.flags, reply);
                 }
-            }
+                Ok(Reply::Granted { ino, .. } | Reply::Queued { ino, .. }) => {
+                    mount.expect_opener(session, ino, asked);
+                    reply.error(Errno::ESTALE);
+                }
+                Ok(_) => reply.error(Errno::EIO),
+                Err(failure) => {
+                    reply.error(asked.errno_of(failure));
+                    if failure == Failure::Unknown {
+                        mount.drop_unknown(session, asked, process, before);
+                    }
+                }
+            });
         });
     }
 
     /// The kernel sends OPEN of this ticket next; should it not, the ticket goes.
-    fn expect_opener(self: &Arc<Self>, ticket: Ino, asked: Asked) {
+    fn expect_opener(self: &Arc<Self>, session: SessionId, ticket: Ino, asked: Asked) {
         let Asked { directory, name, caller, .. } = asked;
         let thread = caller.pid;
         self.tickets.arrivals.lock().insert(ticket, Arrival { directory, name, thread });
@@ -251,11 +252,12 @@ impl Mount {
         let on_end = move |end| {
             mount.tickets.arrivals.lock().remove(&ticket);
             if matches!(end, End::Interrupted | End::TimedOut) {
-                mount.drop_ticket(directory, ticket);
+                mount.drop_ticket(session, directory, ticket);
             }
         };
         let deadline = Some(Instant::now() + ARRIVAL);
-        let waiter = Waiter { thread, deadline, on_end: Box::new(on_end) };
+        let on_end = Box::new(on_end);
+        let waiter = Waiter { session: Some(session), thread, deadline, on_end };
         self.waiters.enter(Wait::Arrival(ticket), waiter);
     }
 
@@ -267,11 +269,11 @@ impl Mount {
         flags: i32,
         reply: OpenReply,
     ) {
-        let (mount, directory) = (Arc::clone(self), view.ino);
+        let (mount, session, directory) = (Arc::clone(self), view.session, view.ino);
         let on_end = move |end| match end {
             End::Granted(_) => mount.open_granted(ticket, flags, reply),
             End::Interrupted | End::TimedOut => {
-                mount.drop_ticket(directory, ticket);
+                mount.drop_ticket(session, directory, ticket);
                 reply.error(Errno::EINTR);
             }
             End::Cancelled => reply.error(Errno::ECANCELED),
@@ -279,7 +281,8 @@ impl Mount {
         };
         let deadline = self.patience.map(|patience| Instant::now() + patience);
         let wait = Wait::Ticket(ticket);
-        self.waiters.enter(wait, Waiter { thread, deadline, on_end: Box::new(on_end) });
+        let (session, on_end) = (Some(session), Box::new(on_end));
+        self.waiters.enter(wait, Waiter { session, thread, deadline, on_end });
         self.look_for_ticket(ticket, view.session);
     }
 
@@ -322,7 +325,7 @@ impl Mount {
         let mut handle = Handle::new(ticket, flags, Some(view.session), HandleKind::Ticket);
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
-        handle.hold(view.session);
+        self.handles.hold(handle.fh, view.session, view.pid);
         if reply.is_create() {
             self.inodes.looked_up(ticket);
         }
@@ -330,28 +333,33 @@ impl Mount {
     }
 
     /// Gives up a ticket of this mount's, waiting or holding.
-    fn drop_ticket(&self, directory: Ino, ticket: Ino) {
+    fn drop_ticket(&self, session: SessionId, directory: Ino, ticket: Ino) {
         let command = Command::DropTicket { directory, ticket };
-        self.releases.release((ticket, 0), command, Box::new(|| ()));
+        self.releases.release(session, (ticket, 0), command, Box::new(|| ()));
     }
 
     /// The ticket may have been taken, and nobody will open it. Once a later command has got
     /// through, the proposal cannot take effect any more: then whatever it made is dropped.
-    fn drop_unknown(self: &Arc<Self>, asked: Asked, process: u32, before: Zxid) {
+    fn drop_unknown(
+        self: &Arc<Self>,
+        session: SessionId,
+        asked: Asked,
+        process: u32,
+        before: Zxid,
+    ) {
         let mount = Arc::clone(self);
-        let session = self.node.session();
         let directory = asked.directory;
         let drop_it = move || {
             let views = mount.node.tree().locks_of(directory);
-            for view in views.into_iter().filter(|view| Some(view.session) == session) {
+            for view in views.into_iter().filter(|view| view.session == session) {
                 let Some((name, ticket)) = view.ticket else { continue };
                 if name == asked.name && view.pid == process && view.waiter > before {
-                    mount.drop_ticket(directory, ticket);
+                    mount.drop_ticket(session, directory, ticket);
                 }
             }
         };
         let nothing = Command::CancelWait { ino: directory, waiter: 0 };
-        self.releases.release_then((directory, 0), nothing, Box::new(drop_it));
+        self.releases.release_then(session, (directory, 0), nothing, Box::new(drop_it));
     }
 }
 

@@ -4,7 +4,7 @@
 //! end of the session) answers it. So that no grant is missed, a waiter is entered first and then
 //! looks at the tree whether it holds already.
 
-use crate::tree::{Ino, Zxid};
+use crate::tree::{Ino, SessionId, Zxid};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub type OnEnd = Box<dyn FnOnce(End) + Send>;
 
 /// One wait.
 pub struct Waiter {
+    /// The wait ends with this session; `None`: with none.
+    pub session: Option<SessionId>,
     /// The thread that is blocked, in the daemon's pid namespace; 0 if it lives outside: such a
     /// wait cannot be interrupted.
     pub thread: u32,
@@ -124,13 +126,15 @@ impl Waiters {
         waits
     }
 
-    /// The session is gone: every wait but those for streams is over.
-    pub fn session_lost(&self) {
+    /// This session and those before it are gone: every wait in them is over.
+    pub fn session_lost(&self, lost: SessionId) {
         let mut table = self.table.lock();
-        let streams = table.waiting.split_off(&(Wait::Close(0), 0));
-        let lost = std::mem::replace(&mut table.waiting, streams);
+        let of_it = |waiter: &Waiter| waiter.session.is_some_and(|session| session <= lost);
+        let (ended, left): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut table.waiting).into_iter().partition(|(_, it)| of_it(it));
+        table.waiting = left;
         drop(table);
-        lost.into_values().for_each(|waiter| (waiter.on_end)(End::SessionLost));
+        ended.into_values().for_each(|waiter| (waiter.on_end)(End::SessionLost));
     }
 
     /// The mount goes: ends every wait, and those still to come.
@@ -168,11 +172,16 @@ mod tests {
     use super::*;
     use crossbeam_channel::{Receiver, unbounded};
 
-    fn enter(waiters: &Waiters, wait: Wait) -> Receiver<End> {
+    fn enter_in(waiters: &Waiters, session: Option<u64>, wait: Wait) -> Receiver<End> {
         let (tell, told) = unbounded();
         let on_end = Box::new(move |end| tell.send(end).unwrap());
-        waiters.enter(wait, Waiter { thread: 0, deadline: None, on_end });
+        let session = session.map(SessionId);
+        waiters.enter(wait, Waiter { session, thread: 0, deadline: None, on_end });
         told
+    }
+
+    fn enter(waiters: &Waiters, wait: Wait) -> Receiver<End> {
+        enter_in(waiters, Some(1), wait)
     }
 
     #[test]
@@ -192,17 +201,19 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_session_ends_waits_for_locks_but_no_streams() {
+    fn a_lost_session_ends_its_waits_but_no_streams_and_none_of_the_next() {
         let waiters = Waiters::default();
         let lock = enter(&waiters, Wait::Range(Ino(3), u64::MAX));
         let ticket = enter(&waiters, Wait::Arrival(Ino(3)));
-        let stream = enter(&waiters, Wait::Close(0));
-        waiters.session_lost();
+        let stream = enter_in(&waiters, None, Wait::Close(0));
+        let next = enter_in(&waiters, Some(2), Wait::Range(Ino(3), u64::MAX - 1));
+        waiters.session_lost(SessionId(1));
         assert_eq!(lock.try_recv(), Ok(End::SessionLost));
         assert_eq!(ticket.try_recv(), Ok(End::SessionLost));
-        assert!(stream.try_recv().is_err());
+        assert!(stream.try_recv().is_err() && next.try_recv().is_err());
         waiters.close();
         assert_eq!(stream.try_recv(), Ok(End::SessionLost));
+        assert_eq!(next.try_recv(), Ok(End::SessionLost));
         assert_eq!(enter(&waiters, Wait::Range(Ino(3), 1)).try_recv(), Ok(End::SessionLost));
         assert!(waiters.next_look(Duration::ZERO).is_none());
     }

@@ -103,9 +103,13 @@ impl Driver {
     fn handle(&mut self, now: Moment, job: Job) {
         match job {
             Job::Input(input) => self.replica.step(now, input),
-            Job::Submit { command, done } => {
+            Job::Submit { session, command, done } => {
                 let id = self.remember(done);
-                self.replica.step(now, Input::Submit { id, command });
+                self.replica.step(now, Input::Submit { id, session, command });
+            }
+            Job::AwaitSession { done } => {
+                let id = self.remember(done);
+                self.replica.step(now, Input::AwaitSession { id });
             }
             Job::Barrier { done } => {
                 let id = self.remember(done);

@@ -27,7 +27,7 @@ use crate::disk::FaultInjector;
 use crate::error::Error;
 use crate::peers::bulk::Bulk;
 use crate::replica::MembersAnswer;
-use crate::tree::{Command, Member, ReplicaId, SessionId, Tree, Zxid};
+use crate::tree::{Command, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
@@ -114,17 +114,41 @@ impl Node {
         &self.running.shared
     }
 
-    /// Proposes a change in this node's session. `done` runs when it is applied here and shown by
-    /// the attentive mounts, or when it fails.
-    pub fn submit(&self, command: Command, done: Done) {
+    /// Proposes a change in this session, the one it was checked under: it takes effect in that
+    /// one, or fails with `SessionLost`. `done` runs when it is applied here and shown by the
+    /// attentive mounts, or when it fails.
+    pub fn submit(&self, session: SessionId, command: Command, done: Done) {
         self.shared().metrics.submitted();
-        self.shared().tell(Job::Submit { command, done });
+        self.shared().tell(Job::Submit { session, command, done });
     }
 
     /// [`Node::submit`] for threads that may wait.
-    pub fn submit_and_wait(&self, command: Command) -> Answer {
+    pub fn submit_and_wait(&self, session: SessionId, command: Command) -> Answer {
         let (tell, told) = crossbeam_channel::bounded(1);
-        self.submit(command, Box::new(move |answer| drop(tell.send(answer))));
+        self.submit(session, command, Box::new(move |answer| drop(tell.send(answer))));
+        told.recv().unwrap_or(Err(Failure::Stopping))
+    }
+
+    /// Calls `then` with the session that is believed now, or else with the next one; `NoQuorum` if
+    /// there is none within `op_timeout`. `then` must not block.
+    pub fn await_session(&self, then: impl FnOnce(Result<SessionId, Failure>) + Send + 'static) {
+        if let Some(session) = self.session() {
+            return then(Ok(session));
+        }
+        let done = |answer: Answer| match answer {
+            Ok(Reply::Session { session }) => then(Ok(session)),
+            Ok(_) => then(Err(Failure::SessionLost)),
+            Err(failure) => then(Err(failure)),
+        };
+        self.shared().tell(Job::AwaitSession { done: Box::new(done) });
+    }
+
+    /// [`Node::await_session`] for threads that may wait.
+    pub fn wait_for_session(&self) -> Result<SessionId, Failure> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        self.await_session(move |opened| {
+            let _ = tell.send(opened);
+        });
         told.recv().unwrap_or(Err(Failure::Stopping))
     }
 

@@ -10,7 +10,7 @@ use crate::peers::{PeerHandler, Peers};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Member, ReplicaId, Tree};
+use crate::tree::{Command, Member, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -59,7 +59,11 @@ pub struct Shared {
 pub enum Job {
     Input(Input),
     Submit {
+        session: SessionId,
         command: Command,
+        done: Done,
+    },
+    AwaitSession {
         done: Done,
     },
     Barrier {
@@ -192,7 +196,9 @@ impl Shared {
 /// Answers a job that came too late.
 pub fn refuse(job: Job) {
     match job {
-        Job::Submit { done, .. } | Job::Barrier { done } => done(Err(Failure::Stopping)),
+        Job::Submit { done, .. } | Job::AwaitSession { done } | Job::Barrier { done } => {
+            done(Err(Failure::Stopping));
+        }
         Job::AddMember { answer, .. } | Job::RemoveMember { answer, .. } => {
             let _ = answer.send(Err("this replica is stopping".into()));
         }

@@ -204,6 +204,12 @@ impl Replica {
                 self.answer(id, Err(Failure::SessionLost));
             }
             self.outbox.events.push(SessionEvent::Opened(*session));
+            for id in self.session.take_awaiting() {
+                self.answer(id, Ok(Reply::Session { session: *session }));
+            }
+            if let Some(id) = self.ending.take() {
+                self.submit(id, *session, Command::CloseSession);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What comes into a replica: its settings, what the disk knew, and all that happens to it.
 
 use super::PeerMessage;
-use crate::tree::{Command, Member, ReplicaId, Stamp, TreeLimits, Zxid};
+use crate::tree::{Command, Member, ReplicaId, SessionId, Stamp, TreeLimits, Zxid};
 use raft::eraftpb::{ConfState, Entry, HardState};
 
 /// What time it is here.
@@ -99,11 +99,21 @@ pub enum Input {
         from: ReplicaId,
         message: PeerMessage,
     },
-    /// A change asked for here; `id` is the caller's, and comes back in
-    /// [`super::Effects::answers`].
+    /// A change asked for here, in the session it was checked under: never in another. `id` is the
+    /// caller's, and comes back in [`super::Effects::answers`].
     Submit {
         id: u64,
+        session: SessionId,
         command: Command,
+    },
+    /// Answer `id` with this node's session ([`crate::tree::Reply::Session`]) once there is one.
+    AwaitSession {
+        id: u64,
+    },
+    /// Answer `id` once this node's session is closed; no other is opened. Also one that is only
+    /// being opened.
+    EndSession {
+        id: u64,
     },
     /// Answer `id` once everything committed before now is applied here.
     Barrier {

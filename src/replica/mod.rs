@@ -66,6 +66,8 @@ pub struct Replica {
     /// The newest stamp given or seen.
     last_stamp: Stamp,
     session: sessions::OwnSession,
+    /// Who waits for the session to be closed as soon as it is open.
+    ending: Option<u64>,
     sessions: sessions::SessionTable,
     reads: reads::Reads,
     visibility: visibility::Visibility,
@@ -121,6 +123,7 @@ impl Replica {
             own_commands: Vec::new(),
             last_stamp: 0,
             session: sessions::OwnSession::new(own.0, own.1, own.2),
+            ending: None,
             sessions: sessions::SessionTable::default(),
             reads: reads::Reads::new(nonce),
             visibility: visibility::Visibility::new(&config),

@@ -1,8 +1,9 @@
 //! This node's changes, from the asking to their entry in the log.
 //!
-//! A change waits in the queue until there are a session and a leader. Then it gets its sequence
-//! and is handed over, again whenever the leader changes and after a second or more, until its
-//! entry is applied here. The tree drops the repeats.
+//! A change carries the session it was checked under from the asking to the log, and never another.
+//! It waits in the queue until there is a leader. Then it gets its sequence and is handed over,
+//! again whenever the leader changes and after a second or more, until its entry is applied here or
+//! its session is believed no longer. The tree drops the repeats, and what is of an ended session.
 
 use super::{Answer, Failure};
 use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
@@ -28,8 +29,7 @@ pub(super) struct Proposals {
 struct Queued {
     id: u64,
     since: u64,
-    /// The session it was asked for in: its locks may be what made the caller dare. `None`: any.
-    session: Option<SessionId>,
+    session: SessionId,
     command: Command,
 }
 
@@ -71,14 +71,8 @@ impl Handed {
 }
 
 impl Proposals {
-    /// A change asked for while `session` was believed.
-    pub(super) fn submit(
-        &mut self,
-        id: u64,
-        command: Command,
-        session: Option<SessionId>,
-        now: u64,
-    ) {
+    /// A change in `session`, which is believed.
+    pub(super) fn submit(&mut self, id: u64, session: SessionId, command: Command, now: u64) {
         self.queue.push_back(Queued { id, since: now, session, command });
     }
 
@@ -91,11 +85,12 @@ impl Proposals {
         self.queue.len() + self.pending.len()
     }
 
-    /// Gives the queue its sequences, as far as the tree remembers a session's answers: from the
-    /// oldest unanswered one on.
+    /// Gives what was asked for in `session` its sequences, as far as the tree remembers a
+    /// session's answers: from the oldest unanswered one on.
     pub(super) fn sequence(&mut self, session: SessionId) {
         self.session = Some(session);
         while self.has_room()
+            && self.queue.front().is_some_and(|first| first.session == session)
             && let Some(Queued { id, since, command, .. }) = self.queue.pop_front()
         {
             self.last_sequence += 1;
@@ -112,14 +107,19 @@ impl Proposals {
     }
 
     /// Shows `give` every proposal that is due to be handed to the leader of `term`: new ones, and
-    /// at another leader or when one's patience ends, all that are due again.
+    /// at another leader or when one's patience ends, all that are due again. Only those of the
+    /// session that is believed.
     pub(super) fn hand_over(
         &mut self,
+        believed: Option<SessionId>,
         term: u64,
         now: u64,
         leads: bool,
         mut give: impl FnMut(&Proposal),
     ) {
+        if believed != self.session {
+            return;
+        }
         let Some(acknowledged) = self.pending.keys().next().copied() else { return };
         let all = self.handed.term != term || now >= self.handed.retry_at;
         let from = if all { 0 } else { self.handed.up_to + 1 };
@@ -172,11 +172,11 @@ impl Proposals {
     pub(super) fn drop_of_older(&mut self, new: SessionId) -> Vec<u64> {
         let mut dropped = Vec::new();
         self.queue.retain(|queued| {
-            let older = queued.session.is_some_and(|session| session != new);
-            if older {
+            let keeps = queued.session == new;
+            if !keeps {
                 dropped.push(queued.id);
             }
-            !older
+            keeps
         });
         dropped
     }

@@ -78,7 +78,7 @@ impl Replica {
         };
         std::mem::take(&mut self.forwarded).iter().for_each(&mut give);
         self.own_proposals().iter().for_each(&mut give);
-        self.proposals.hand_over(self.leadership.term, now, true, &mut give);
+        self.proposals.hand_over(self.session.id(), self.leadership.term, now, true, &mut give);
         self.last_stamp = last_stamp;
         if entries.is_empty() {
             return;
@@ -112,7 +112,8 @@ impl Replica {
             }
         };
         self.own_proposals().iter().for_each(&mut give);
-        self.proposals.hand_over(self.leadership.term, self.now.monotonic, false, &mut give);
+        let (believed, term, now) = (self.session.id(), self.leadership.term, self.now.monotonic);
+        self.proposals.hand_over(believed, term, now, false, &mut give);
         for (_, frame) in frames {
             self.send(leader, PeerMessage::Forward(frame));
         }

@@ -17,6 +17,8 @@ pub(super) struct OwnSession {
     /// How many nonces were drawn.
     openings: u64,
     state: State,
+    /// Who waits for a session, and since when.
+    awaiting: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +46,7 @@ pub(super) enum Need {
 impl OwnSession {
     pub(super) fn new(wanted: bool, timeout: u64, seed: u64) -> OwnSession {
         let state = State::Opening { nonce: mix(seed, 1), first_sent: None, retry_at: 0 };
-        OwnSession { wanted, timeout, seed, openings: 1, state }
+        OwnSession { wanted, timeout, seed, openings: 1, state, awaiting: Vec::new() }
     }
 
     /// The session, while it may be believed.
@@ -146,6 +148,27 @@ impl OwnSession {
     /// This node is leaving by its own will: no session after this one.
     pub(super) fn close(&mut self) {
         self.wanted = false;
+    }
+
+    /// Whether the log may open a session that has not been seen to open.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self.state, State::Opening { first_sent: Some(_), .. })
+    }
+
+    /// `id` waits for the next session.
+    pub(super) fn await_opening(&mut self, id: u64, now: u64) {
+        self.awaiting.push((id, now));
+    }
+
+    /// Those who waited for the session that is open now.
+    pub(super) fn take_awaiting(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.awaiting).into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Those who have waited for longer than `limit`, or all, if it is `hopeless`.
+    pub(super) fn expire_awaiting(&mut self, now: u64, limit: u64, hopeless: bool) -> Vec<u64> {
+        let late = |&mut (_, since): &mut (u64, u64)| hopeless || now >= since + limit;
+        self.awaiting.extract_if(.., late).map(|(id, _)| id).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use super::guard::{self, Verdict};
 use super::membership::{Asker, Wish};
 use super::reads::Question;
 use super::{Failure, Input, Moment, PeerMessage, Replica, SnapshotMark};
-use crate::tree::{Command, ReplicaId};
+use crate::tree::{Command, ReplicaId, Reply, SessionId};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
 use raft::{ProgressState, SnapshotStatus};
@@ -20,7 +20,9 @@ impl Replica {
         match input {
             Input::Tick => self.tick(),
             Input::Received { from, message } => self.receive(from, message),
-            Input::Submit { id, command } => self.submit(id, command),
+            Input::Submit { id, session, command } => self.submit(id, session, command),
+            Input::AwaitSession { id } => self.await_session(id),
+            Input::EndSession { id } => self.end_session(id),
             Input::Barrier { id } => self.reads.ask(Question::Barrier { id, since: now }),
             Input::Persisted { number } => self.persisted(number),
             Input::Visible { zxid } => self.visibility.shown_here(zxid),
@@ -46,15 +48,35 @@ impl Replica {
         self.observe_leader();
     }
 
-    fn submit(&mut self, id: u64, command: Command) {
+    pub(super) fn submit(&mut self, id: u64, session: SessionId, command: Command) {
         let now = self.now.monotonic;
+        if self.session.id() != Some(session) {
+            return self.answer(id, Err(Failure::SessionLost));
+        }
         if self.leadership.missing_for(now, self.config.op_timeout) {
             return self.answer(id, Err(Failure::NoQuorum));
         }
-        if command == Command::CloseSession {
-            self.session.close();
+        self.proposals.submit(id, session, command, now);
+    }
+
+    fn await_session(&mut self, id: u64) {
+        let now = self.now.monotonic;
+        match self.session.id() {
+            Some(session) => self.answer(id, Ok(Reply::Session { session })),
+            None if self.leadership.missing_for(now, self.config.op_timeout) => {
+                self.answer(id, Err(Failure::NoQuorum));
+            }
+            None => self.session.await_opening(id, now),
         }
-        self.proposals.submit(id, command, self.session.id(), now);
+    }
+
+    fn end_session(&mut self, id: u64) {
+        self.session.close();
+        match self.session.id() {
+            Some(session) => self.submit(id, session, Command::CloseSession),
+            None if self.session.is_asked_for() => self.ending = Some(id),
+            None => self.answer(id, Ok(Reply::Done)),
+        }
     }
 
     fn receive(&mut self, from: ReplicaId, message: PeerMessage) {
@@ -103,12 +125,7 @@ impl Replica {
 
     /// A session's holder says that it lives. It is answered once a quorum has confirmed, after
     /// this, that this replica leads.
-    pub(super) fn keep_alive(
-        &mut self,
-        from: ReplicaId,
-        session: crate::tree::SessionId,
-        sent: u64,
-    ) {
+    pub(super) fn keep_alive(&mut self, from: ReplicaId, session: SessionId, sent: u64) {
         if self.leadership.here && self.sessions.heard(session, self.now.monotonic) {
             self.reads.ask(Question::KeepAlive { from, session, sent });
         }

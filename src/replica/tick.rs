@@ -96,7 +96,9 @@ impl Replica {
         for (id, failure) in self.proposals.expire(now, limit, leader_known, hopeless) {
             self.answer(id, Err(failure));
         }
-        for id in self.reads.expire(now, limit) {
+        let mut late = self.session.expire_awaiting(now, limit, hopeless);
+        late.extend(self.reads.expire(now, limit));
+        for id in late {
             self.answer(id, Err(Failure::NoQuorum));
         }
         for asker in self.membership.expire(now, 2 * limit) {

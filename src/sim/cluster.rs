@@ -10,7 +10,7 @@ use super::trace::Trace;
 use super::workload::Workload;
 use super::{Counts, Report, SECOND, Settings};
 use crate::replica::{Input, PeerMessage};
-use crate::tree::Zxid;
+use crate::tree::{Command, Zxid};
 use std::collections::BTreeMap;
 
 /// All that can be on the agenda. `boot` names the start of a host it belongs to.
@@ -93,6 +93,8 @@ pub(super) struct World {
     pub checker: Checker,
     pub trace: Trace,
     pub counts: Counts,
+    /// Changes that wait for a session, by their question.
+    pub awaiting: BTreeMap<u64, Command>,
     /// No more faults, no more new work: the cluster recovers.
     pub calm: bool,
 }
@@ -147,6 +149,7 @@ impl World {
             checker: Checker::new(!settings.faults),
             trace: Trace::new(settings.keep_trace),
             counts: Counts::default(),
+            awaiting: BTreeMap::new(),
             calm: false,
             dice,
             settings: settings.clone(),

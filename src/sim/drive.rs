@@ -8,7 +8,7 @@ use super::scene::{Action, Request, Scene};
 use super::workload::Workload;
 use super::{MICROSECOND, MILLISECOND};
 use crate::replica::{Batch, Effects, Input, PeerMessage, Persist, SessionEvent};
-use crate::tree::{ReplicaId, Tree, Zxid};
+use crate::tree::{ReplicaId, Reply, Tree, Zxid};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
 
@@ -53,6 +53,14 @@ impl World {
         }
         for (id, answer) in effects.answers {
             self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
+            if let Some(command) = self.awaiting.remove(&id)
+                && let Ok(Reply::Session { session }) = answer
+            {
+                let (boot, request) =
+                    (self.hosts[host].boot, Request::Change(Some(session), command));
+                self.at(0, Event::Asked { host, boot, id, request });
+                continue;
+            }
             self.counts.answered += u64::from(answer.is_ok());
             self.act(host, |workload, scene| workload.answered(id, answer, scene));
         }
@@ -138,7 +146,13 @@ impl World {
         self.counts.asked += 1;
         self.trace.note(self.now, format_args!("h{host} asks {id}: {request:?}"));
         match request {
-            Request::Change(command) => self.step(host, Input::Submit { id, command }),
+            Request::Change(Some(session), command) => {
+                self.step(host, Input::Submit { id, session, command });
+            }
+            Request::Change(None, command) => {
+                self.awaiting.insert(id, command);
+                self.step(host, Input::AwaitSession { id });
+            }
             Request::Barrier => self.step(host, Input::Barrier { id }),
         }
     }

@@ -39,7 +39,8 @@ pub(super) enum Action {
 
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    Change(Command),
+    /// In this session; without one, in the next.
+    Change(Option<SessionId>, Command),
     /// Catch up with everything committed before now.
     Barrier,
 }

@@ -74,7 +74,8 @@ fn register(node: &Node, host: &str) {
         ticket: None,
         wait: false,
     };
-    node.submit_and_wait(Command::Create(create)).unwrap();
+    let session = node.wait_for_session().unwrap();
+    node.submit_and_wait(session, Command::Create(create)).unwrap();
 }
 
 fn write(replica: &Replica, content: &[u8]) {

@@ -43,7 +43,7 @@ fn disturb(world: &mut World, dice: &mut Dice) {
         150..170 if running => {
             world.submitted += 1;
             let command = create(format!("f{}", world.submitted));
-            world.step(id, Input::Submit { id: world.submitted, command });
+            world.submit(id, world.submitted, command);
         }
         170..175 => {
             let packet = world.wire.remove(dice.roll(waiting + 1) as usize);

@@ -2,7 +2,9 @@
 
 use crate::world::World;
 use keepfs::replica::Input;
-use keepfs::tree::{Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, TicketInfo};
+use keepfs::tree::{
+    Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
+};
 use std::fmt::Write as _;
 
 /// Runs one line. Numbers name replicas, unless said otherwise.
@@ -70,15 +72,26 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
     }
     let caller = world.submitted;
     let member = || words[2].parse::<u64>().expect(line);
-    let input = match words[0] {
-        "create" => Input::Submit { id: caller, command: create(words[2]) },
+    let command = match words[0] {
+        "create" => Some(create(words[2])),
         // lock ID INODE: all of it, for nobody else.
-        "lock" => Input::Submit { id: caller, command: lock(Ino(member())) },
-        "remove" => Input::Submit { id: caller, command: remove(words[2]) },
-        "release" => {
-            Input::Submit { id: caller, command: Command::Release { inodes: vec![Ino(99)] } }
-        }
-        "close" => Input::Submit { id: caller, command: Command::CloseSession },
+        "lock" => Some(lock(Ino(member()))),
+        "remove" => Some(remove(words[2])),
+        "release" => Some(Command::Release { inodes: vec![Ino(99)] }),
+        _ => None,
+    };
+    if let Some(command) = command {
+        // In the session that is believed, or the next; or `... in SESSION`.
+        return match words.iter().position(|word| *word == "in") {
+            Some(place) => {
+                let session = SessionId(words[place + 1].parse().expect(line));
+                world.step(id, Input::Submit { id: caller, session, command });
+            }
+            None => world.submit(id, caller, command),
+        };
+    }
+    let input = match words[0] {
+        "close" => Input::EndSession { id: caller },
         "barrier" => Input::Barrier { id: caller },
         "join" => Input::AddMember {
             id: caller,
@@ -131,7 +144,7 @@ fn fill(world: &mut World, id: u64, count: u64) {
         world.submitted += 1;
         world.unheard.insert(world.submitted);
         let command = create(&format!("fill{number}"));
-        world.step(id, Input::Submit { id: world.submitted, command });
+        world.submit(id, world.submitted, command);
         world.stabilize();
     }
 }

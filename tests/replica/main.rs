@@ -5,6 +5,7 @@
 
 mod chaos;
 mod commands;
+mod disk;
 mod show;
 mod world;
 

@@ -1,40 +1,16 @@
 //! A cluster of replicas in one thread: their disks, the wire between them, and one clock. Nothing
 //! happens by itself; a script says what happens next.
 
+use crate::disk::{Disk, Reader};
 use keepfs::replica::*;
-use keepfs::tree::{Member, ReplicaId, Tree, TreeLimits};
-use raft::eraftpb::{Entry, HardState};
+use keepfs::tree::{Command, Member, ReplicaId, Reply, Tree, TreeLimits};
+use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 pub const HEARTBEAT: u64 = 100_000_000;
 const SECOND: u64 = 1_000_000_000;
-
-/// What survives a crash.
-#[derive(Default)]
-pub struct Disk {
-    hard_state: HardState,
-    snapshot: SnapshotMark,
-    entries: Vec<Entry>,
-    /// Trees by the index of their snapshot.
-    trees: BTreeMap<u64, Vec<u8>>,
-}
-
-struct Reader(Arc<Mutex<Disk>>);
-
-impl LogReader for Reader {
-    fn entries(&self, low: u64, high: u64, max_bytes: u64) -> std::io::Result<Vec<Entry>> {
-        let disk = self.0.lock().unwrap();
-        let mut bytes = 0;
-        let wanted = disk.entries.iter().filter(|e| (low..high).contains(&e.index));
-        let taken = wanted.enumerate().take_while(|(number, entry)| {
-            bytes += entry.data.len() as u64;
-            *number == 0 || bytes <= max_bytes
-        });
-        Ok(taken.map(|(_, entry)| entry.clone()).collect())
-    }
-}
 
 pub struct Node {
     pub config: ReplicaConfig,
@@ -73,6 +49,8 @@ pub struct World {
     pub submitted: u64,
     /// Callers whose answers are not shown.
     pub unheard: BTreeSet<u64>,
+    /// Changes that wait for a session, by their callers.
+    awaiting: BTreeMap<u64, Command>,
 }
 
 pub fn member(id: u64) -> Member {
@@ -109,6 +87,7 @@ impl World {
             leaders: BTreeMap::new(),
             submitted: 0,
             unheard: BTreeSet::new(),
+            awaiting: BTreeMap::new(),
         }
     }
 
@@ -193,6 +172,18 @@ impl World {
         }
     }
 
+    /// Asks for a change in the session that is believed, or in the next one.
+    pub fn submit(&mut self, id: u64, caller: u64, command: Command) {
+        let replica = self.nodes[&id].replica.as_ref();
+        match replica.and_then(Replica::session) {
+            Some(session) => self.step(id, Input::Submit { id: caller, session, command }),
+            None => {
+                self.awaiting.insert(caller, command);
+                self.step(id, Input::AwaitSession { id: caller });
+            }
+        }
+    }
+
     /// Carries out all that a replica asks for now.
     fn settle(&mut self, id: u64) {
         let now = self.moment();
@@ -237,6 +228,12 @@ impl World {
             writeln!(self.out, "{id}: wants a snapshot").unwrap();
         }
         for (caller, answer) in answers {
+            if let Some(command) = self.awaiting.remove(&caller)
+                && let Ok(Reply::Session { session }) = answer
+            {
+                self.step(id, Input::Submit { id: caller, session, command });
+                continue;
+            }
             if self.unheard.contains(&caller) && answer.is_ok() {
                 continue;
             }
@@ -391,52 +388,5 @@ impl World {
             None if old.is_some() => writeln!(self.out, "{id}: knows no leader").unwrap(),
             None => {}
         }
-    }
-}
-
-impl Disk {
-    fn write(&mut self, job: &Persist) {
-        if let Some(mark) = &job.snapshot {
-            self.entries.clear();
-            self.snapshot = mark.clone();
-        }
-        if let Some(first) = job.entries.first() {
-            self.entries.retain(|entry| entry.index < first.index);
-            let last = self.entries.last().map(|entry| entry.index);
-            assert!(last.is_none_or(|last| last + 1 == first.index), "a gap in the log");
-            self.entries.extend(job.entries.iter().cloned());
-        }
-        if let Some(to) = job.compact_to {
-            self.entries.retain(|entry| entry.index >= to);
-        }
-        if let Some(hard_state) = &job.hard_state {
-            self.hard_state = hard_state.clone();
-        }
-    }
-
-    /// A log that does not agree with the snapshot gives way to it.
-    fn agree(&mut self) {
-        let SnapshotMark { index, term, .. } = self.snapshot;
-        let begins_after = self.entries.first().is_some_and(|entry| entry.index == index + 1);
-        let holds = |entry: &Entry| (entry.index, entry.term) == (index, term);
-        if !begins_after && !self.entries.iter().any(holds) {
-            self.entries.clear();
-        }
-    }
-
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// The log loses its end, as a disk that lied about a sync would make it.
-    pub fn lose(&mut self, from: u64) {
-        self.entries.retain(|entry| entry.index < from);
-        self.hard_state.commit = self.hard_state.commit.min(from - 1);
-    }
-
-    /// An entry's bytes change.
-    pub fn damage(&mut self, index: u64) {
-        let entry = self.entries.iter_mut().find(|entry| entry.index == index);
-        entry.expect("such an entry").data = vec![0xff; 20].into();
     }
 }

@@ -70,17 +70,18 @@ impl Mount {
         if current.kind == Kind::Stream && asked.size.is_some() {
             return self.resize_stream(ino, asked.size.unwrap_or(0), fh, reply);
         }
+        let session = self.node.session();
+        let handle = fh.and_then(|fh| self.handles.get(fh));
+        if self.is_unprotected(caller, ino, handle.as_deref(), session) {
+            return reply.error(Errno::EIO);
+        }
         if asked.is_truncation_at_open(fh) && caller.pid != 0 {
-            let truncation = Truncation { clear_set_id: caller.uid != 0 };
+            let truncation = Truncation { clear_set_id: caller.uid != 0, session };
             if self.handles.put_off_truncation(ino, caller.pid, truncation) {
                 return self.answer_put_off(ino, reply);
             }
         }
         let size = asked.size;
-        let handle = fh.and_then(|fh| self.handles.get(fh));
-        if size.is_some() && handle.is_some_and(|handle| handle.is_lost(self.node.session())) {
-            return reply.error(Errno::EIO);
-        }
         // Only truncation asks whether the caller is privileged: `chown` takes set-id bits off
         // files for everyone.
         let changes_owner = asked.uid.is_some() || asked.gid.is_some();
@@ -95,12 +96,12 @@ impl Mount {
             mtime: asked.mtime.map(attr::time_to_set),
             clear_set_id,
         };
-        let truncation = size.and_then(|_| self.handles.take_truncation(ino));
+        let truncation = size.and_then(|_| self.handles.take_truncation(ino, session));
         let command = match (size, truncation) {
             (Some(size), Some(truncation)) => truncation.then_to(ino, size, clear_set_id),
             _ => Command::SetAttributes { ino, set },
         };
-        self.submit(command, move |mount, answer| match answer {
+        self.submit(session, command, move |mount, answer| match answer {
             Ok(_) => mount.answer_attributes(ino, reply),
             Err(failure) => {
                 if let Some(truncation) = truncation {

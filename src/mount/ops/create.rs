@@ -59,7 +59,7 @@ impl Mount {
         let held = self.hold([parent, parent]);
         let name = Name::from(name);
         let command = Command::Link { ino, parent, name: name.clone() };
-        self.submit(command, move |mount, answer| {
+        self.submit(self.node.session(), command, move |mount, answer| {
             match answer {
                 Ok(_) => mount.answer_new_entry(reply, (parent, &name), ino),
                 Err(failure) => reply.error(errno::of_failure(failure)),
@@ -83,7 +83,7 @@ impl Mount {
         let held = self.hold([parent, parent]);
         let name = Name::from(name);
         let create = self.new_entry(caller, parent, name.clone(), node, mode);
-        self.submit(Command::Create(create), move |mount, answer| {
+        self.submit(self.node.session(), Command::Create(create), move |mount, answer| {
             match answer {
                 Ok(Reply::Created { ino, .. }) => {
                     mount.answer_new_entry(reply, (parent, &name), ino);
@@ -136,7 +136,7 @@ impl Mount {
         let held = self.hold([parent, parent]);
         let asked = Name::from(name);
         let create = self.new_entry(caller, parent, asked.clone(), NewNode::File, mode);
-        self.submit(Command::Create(create), move |mount, answer| {
+        self.submit(self.node.session(), Command::Create(create), move |mount, answer| {
             match answer {
                 Ok(Reply::Created { ino, name }) => {
                     let created = Created { parent, asked, ino, name };

@@ -94,16 +94,26 @@ impl Mount {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Stream(stream) => {
+                if handle.is_lost(self.node.session()) {
+                    return reply.error(self.give_up_stream(stream));
+                }
                 return self.flush_stream(caller, &handle, stream, reply);
             }
             HandleKind::Ticket => self.ticket_flushed(caller, &handle),
             HandleKind::File | HandleKind::Control(_) => {}
         }
         let ino = handle.ino;
-        if !self.closes_truncated(caller, &handle) {
+        let session = self.node.session();
+        let closes = self.closes_truncated(caller, &handle);
+        if handle.lost_truncation(session)
+            || closes && self.is_unprotected(caller, ino, Some(&handle), session)
+        {
+            return self.unlock_at_flush(ino, owner, || reply.error(Errno::EIO));
+        }
+        if !closes {
             return self.unlock_at_flush(ino, owner, || reply.ok());
         }
-        self.settle_truncation(ino, move |mount, result| {
+        self.settle_truncation(ino, session, move |mount, result| {
             mount.unlock_at_flush(ino, owner, move || {
                 answer_empty(reply, result.map_err(errno::of_failure));
             });
@@ -120,10 +130,11 @@ impl Mount {
         }
         // Nobody waits for this answer; the truncation is carried out all the same.
         reply.ok();
-        if !handle.truncates() {
+        let session = self.node.session();
+        if !handle.truncates() || handle.is_lost(session) {
             return self.close(fh);
         }
-        self.settle_truncation(handle.ino, move |mount, result| {
+        self.settle_truncation(handle.ino, session, move |mount, result| {
             if let Err(failure) = result {
                 log::warn!(
                     "inode {} stays as it was, its truncation failed: {failure:?}",

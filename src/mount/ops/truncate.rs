@@ -21,7 +21,7 @@ use crate::mount::handles::{Handle, Truncation};
 use crate::mount::kernel::Pages;
 use crate::mount::{Caller, Mount, processes};
 use crate::node::Failure;
-use crate::tree::{Command, Ino, Place, Reply, Write};
+use crate::tree::{Command, Ino, Place, SessionId, Write};
 use fuser::{Errno, ReplyAttr};
 use std::fs;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Mount {
         if self.node.status().quorum {
             return self.answer_attributes(ino, reply);
         }
-        self.handles.take_truncation(ino);
+        self.handles.take_truncation(ino, self.node.session());
         reply.error(Errno::EROFS);
     }
 
@@ -81,21 +81,29 @@ impl Mount {
         is_one
     }
 
-    /// Carries out a truncation that waits, if one does, and then goes on.
+    /// Carries out a truncation that waits, if one does, in the session that the caller was
+    /// checked under, and then goes on in that one.
     pub(super) fn settle_truncation(
         self: &Arc<Self>,
         ino: Ino,
-        then: impl FnOnce(&Arc<Mount>, Result<(), Failure>) + Send + 'static,
+        checked: Option<SessionId>,
+        then: impl FnOnce(&Arc<Mount>, Result<Option<SessionId>, Failure>) + Send + 'static,
     ) {
-        let Some(truncation) = self.handles.take_truncation(ino) else {
-            return then(self, Ok(()));
+        let Some(truncation) = self.handles.take_truncation(ino, checked) else {
+            return then(self, Ok(checked));
         };
         let command = truncation.then_to(ino, 0, false);
-        self.submit(command, move |mount, answer: Result<Reply, Failure>| {
-            if answer.is_err() {
+        let settled = move |mount: &Arc<Mount>, settled: Result<_, Failure>| {
+            if settled.is_err() {
                 mount.handles.put_back_truncation(ino, truncation);
             }
-            then(mount, answer.map(drop));
+            then(mount, settled);
+        };
+        self.in_session(checked, move |mount, session| match session {
+            Ok(session) => mount.submit(Some(session), command, move |mount, answer| {
+                settled(mount, answer.map(|_| Some(session)));
+            }),
+            Err(failure) => settled(mount, Err(failure)),
         });
     }
 

@@ -3,7 +3,6 @@
 
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::{Caller, Mount, errno};
-use crate::node::Failure;
 use crate::tree::{AllocateHow, Command, Ino, Place, Reply, Write};
 use fuser::{Errno, ReplyEmpty, ReplyWrite, WriteFlags};
 use std::sync::Arc;
@@ -29,28 +28,39 @@ impl Mount {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Stream(stream) => {
+                if self.is_unprotected(caller, ino, Some(&handle), self.node.session()) {
+                    return reply.error(self.give_up_stream(stream));
+                }
                 self.write_stream(caller, stream, writing.offset, writing.data, reply);
             }
             HandleKind::Control(_) => reply.error(Errno::EBADF),
-            HandleKind::File | HandleKind::Ticket => self.write_file(ino, handle, writing, reply),
+            HandleKind::File | HandleKind::Ticket => {
+                self.write_file(caller, ino, handle, writing, reply);
+            }
         }
     }
 
     fn write_file(
         self: &Arc<Self>,
+        caller: Caller,
         ino: Ino,
         handle: Arc<Handle>,
         writing: Writing<'_>,
         reply: ReplyWrite,
     ) {
         // From the page cache (a shared mapping): the kernel knows the place, and guessed the
-        // handle.
+        // handle; who stored it is not known.
         let from_cache = writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        if handle.is_lost(self.node.session()) && !from_cache {
+        let (caller, through) = match from_cache {
+            true => (Caller { pid: 0, ..caller }, None),
+            false => (caller, Some(&*handle)),
+        };
+        let session = self.node.session();
+        if self.is_unprotected(caller, ino, through, session) {
             return reply.error(Errno::EIO);
         }
         let appends = writing.flags & libc::O_APPEND != 0 && !from_cache;
-        let truncation = self.handles.take_truncation(ino);
+        let truncation = self.handles.take_truncation(ino, session);
         let place = match (truncation, appends) {
             (Some(_), true) => Place::Replace(0),
             (Some(_), false) => Place::Replace(writing.offset),
@@ -63,7 +73,7 @@ impl Mount {
         let is_ticket = matches!(handle.kind, HandleKind::Ticket);
         let loses_set_id = clear_set_id && self.has_set_id(ino);
         let command = Command::Write(Write { ino, place, data, clear_set_id });
-        self.submit(command, move |mount, answer| match answer {
+        self.submit(session, command, move |mount, answer| match answer {
             Ok(Reply::Written { length, .. }) => {
                 if loses_set_id {
                     // The kernel takes note that size and times have changed, but not the mode.
@@ -104,8 +114,10 @@ impl Mount {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     pub fn fallocate(
         self: &Arc<Self>,
+        caller: Caller,
         ino: Ino,
         fh: u64,
         offset: u64,
@@ -114,12 +126,12 @@ impl Mount {
         reply: ReplyEmpty,
     ) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
-        match &handle.kind {
-            HandleKind::Stream(_) | HandleKind::Control(_) => return reply.error(Errno::ENOTSUP),
-            HandleKind::File | HandleKind::Ticket if handle.is_lost(self.node.session()) => {
-                return reply.error(Errno::EIO);
-            }
-            HandleKind::File | HandleKind::Ticket => {}
+        if matches!(handle.kind, HandleKind::Stream(_) | HandleKind::Control(_)) {
+            return reply.error(Errno::ENOTSUP);
+        }
+        let session = self.node.session();
+        if self.is_unprotected(caller, ino, Some(&handle), session) {
+            return reply.error(Errno::EIO);
         }
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         let how = match mode & !libc::FALLOC_FL_KEEP_SIZE {
@@ -129,8 +141,9 @@ impl Mount {
             libc::FALLOC_FL_ZERO_RANGE => AllocateHow::ZeroRange { keep_size },
             _ => return reply.error(Errno::ENOTSUP),
         };
-        self.settle_truncation(ino, move |mount, settled: Result<(), Failure>| match settled {
-            Ok(()) => mount.submit_for(Command::Allocate { ino, offset, length, how }, reply),
+        let allocate = Command::Allocate { ino, offset, length, how };
+        self.settle_truncation(ino, session, move |mount, settled| match settled {
+            Ok(session) => mount.submit_for(session, allocate, reply),
             Err(failure) => reply.error(errno::of_failure(failure)),
         });
     }

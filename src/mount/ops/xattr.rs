@@ -29,14 +29,18 @@ impl Mount {
             _ => return reply.error(Errno::EINVAL),
         };
         let command = Command::SetXattr { ino, name: name.into(), value: value.into(), how };
-        self.submit_for(command, reply);
+        self.submit_for(self.node.session(), command, reply);
     }
 
     pub fn removexattr(self: &Arc<Self>, ino: Ino, name: &[u8], reply: ReplyEmpty) {
         if let Err(errno) = check_writable(ino, name) {
             return reply.error(errno);
         }
-        self.submit_for(Command::RemoveXattr { ino, name: name.into() }, reply);
+        self.submit_for(
+            self.node.session(),
+            Command::RemoveXattr { ino, name: name.into() },
+            reply,
+        );
     }
 
     pub fn getxattr(&self, ino: Ino, name: &[u8], size: u32, reply: ReplyXattr) {

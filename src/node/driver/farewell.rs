@@ -3,7 +3,6 @@
 
 use super::Driver;
 use crate::replica::{Input, Moment};
-use crate::tree::Command;
 use std::time::{Duration, Instant};
 
 /// For the end of the session to commit.
@@ -25,11 +24,7 @@ impl Driver {
         let deadline = Instant::now() + FAREWELL;
         let id = self.remember(Box::new(|_| {}));
         self.farewell = Some(Farewell { id, deadline, resigned: None });
-        if self.replica.status().session.is_some() {
-            self.replica.step(now, Input::Submit { id, command: Command::CloseSession });
-        } else {
-            self.asked.remove(&id);
-        }
+        self.replica.step(now, Input::EndSession { id });
     }
 
     /// Stopping, and the session is closed or has had its time: then another replica shall lead,

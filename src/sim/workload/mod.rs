@@ -199,7 +199,7 @@ impl Workload {
     }
 
     fn ask(&mut self, client: usize, ask: Ask, command: Command, scene: &mut Scene<'_>) {
-        self.ask_any(client, ask, Request::Change(command), scene);
+        self.ask_any(client, ask, Request::Change(scene.session, command), scene);
     }
 
     fn ask_any(&mut self, client: usize, ask: Ask, request: Request, scene: &mut Scene<'_>) {
