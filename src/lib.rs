@@ -10,6 +10,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod mount;
 pub mod node;
+pub mod panics;
 pub mod peers;
 pub mod replica;
 mod room;

@@ -47,7 +47,8 @@ fn make(node: &Node, name: &str) {
         ticket: None,
         wait: false,
     };
-    node.submit_and_wait(Command::Create(create)).unwrap();
+    let session = node.wait_for_session().unwrap();
+    node.submit_and_wait(session, Command::Create(create)).unwrap();
 }
 
 /// A sound snapshot of an empty tree of `cluster`, as it would be at the entry [`FAR`].

@@ -16,18 +16,19 @@ const WALLS: &[(&str, &[&str])] = &[
     ("volume", &[]),
     ("cow", &[]),
     ("mailbox", &[]),
+    ("panics", &[]),
     ("room", &[]),
     ("format", &["tree"]),
     ("tree", &["cow", "format"]),
     ("replica", &["format", "tree"]),
-    ("disk", &["format", "replica", "room", "tree"]),
+    ("disk", &["format", "panics", "replica", "room", "tree"]),
     ("peers", &["format", "mailbox", "replica", "tree"]),
-    ("node", &["disk", "format", "mailbox", "peers", "replica", "tree"]),
+    ("node", &["disk", "format", "mailbox", "panics", "peers", "replica", "tree"]),
     ("mount", &["cow", "mailbox", "node", "tree"]),
-    ("backup", &["node", "peers", "room", "tree"]),
+    ("backup", &["node", "panics", "peers", "room", "tree"]),
     ("sim", &["format", "replica", "tree"]),
     ("config", &["node", "tree"]),
-    ("cli", &["backup", "config", "disk", "mount", "node"]),
+    ("cli", &["backup", "config", "disk", "mount", "node", "panics"]),
 ];
 
 /// Modules whose behaviour depends on their arguments alone.
@@ -246,6 +247,22 @@ fn nothing_is_left_unfinished() {
         for (number, line) in source.text.lines().enumerate() {
             for word in unfinished.iter().filter(|word| line.contains(**word)) {
                 problems.push(format!("{}:{}: {word}", source.name(), number + 1));
+            }
+        }
+    }
+    report(problems);
+}
+
+/// A panic of a thread without a name is taken for one of a crate's (`src/panics.rs`).
+#[test]
+fn every_thread_of_a_daemon_has_a_name() {
+    let mut problems = Vec::new();
+    let daemons = |source: &&Source| !source.name().starts_with("src/cli/bench/");
+    for source in sources("src").iter().filter(daemons) {
+        let tests = source.text.find("#[cfg(test)]").unwrap_or(source.text.len());
+        for (number, line) in source.text[..tests].lines().enumerate() {
+            if ["thread::spawn(", "thread::scope("].iter().any(|call| line.contains(call)) {
+                problems.push(format!("{}:{}: a thread without a name", source.name(), number + 1));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Backup: what is written at `/backup/node/NAME/backup` becomes a snapshot on every replica,
 //! beside the log, which holds only the manifests.
 //!
-//! - `engine.rs` is what is needed of a repository format, `rustic/` is restic's;
+//! - `engine.rs` is what is needed of a repository format, `rustic/` is restic's, `contained.rs`
+//!   turns its panics into errors;
 //! - `store.rs` has a repository's files on this replica's disk, `repository.rs` also what peers
 //!   have of them;
 //! - `stream.rs` is the life of a stream that is written, with `intake.rs` before the engine and
@@ -14,6 +15,7 @@
 //! run. On one host, the second gets EBUSY.
 
 pub mod catalogue;
+mod contained;
 pub mod credentials;
 pub mod engine;
 pub mod files;
@@ -122,7 +124,7 @@ impl Backup {
         let context = Arc::new(Context {
             catalogue,
             peers,
-            engine,
+            engine: Arc::new(contained::Contained(engine)),
             repositories,
             metrics,
             config,

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::mount::{Mount, MountConfig, MountHandle};
 use crate::node::Node;
 use crate::node::streams::StreamStore;
+use crate::panics;
 use crossbeam_channel::{Receiver, never, select};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// mounted.
 pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
     start_logging(config);
+    panics::end_the_process();
     let memory = Memory::new();
     leave_no_core();
     let stop = signals::stop_requests()?;

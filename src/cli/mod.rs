@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Thin; what a verb does lives below.
 //!
-//! Exit codes: 0 done, 1 failed (one sentence on standard error), 2 the command line is wrong.
+//! Exit codes: 0 done, 1 failed (one sentence on standard error), 2 the command line is wrong, 70 a
+//! daemon panicked.
 
 mod address;
 mod bench;

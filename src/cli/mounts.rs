@@ -69,7 +69,10 @@ pub fn answered<T: Send + 'static>(
     ask: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     let (tell, told) = crossbeam_channel::bounded(1);
-    std::thread::spawn(move || drop(tell.send(ask())));
+    std::thread::Builder::new()
+        .name("ask".to_owned())
+        .spawn(move || drop(tell.send(ask())))
+        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
     told.recv_timeout(ANSWERS_WITHIN).map_err(|_| {
         let mount = mount.display();
         Error::Other(format!("{mount} does not answer; is its keepfs stopped or overloaded?"))

@@ -3,13 +3,13 @@
 use super::log_files::{FaultInjector, LogFiles};
 use super::{Disk, LogState, LogWrite};
 use crate::error::Error;
+use crate::panics::contained;
 use parking_lot::Mutex;
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::{
     Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode, Version,
 };
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// The one Raft group.
@@ -60,12 +60,10 @@ impl RaftLog {
     ) -> Result<RaftLog, Error> {
         let files = LogFiles::new(faults);
         let damaged = |problem: String| Error::Damaged { path: directory.to_path_buf(), problem };
-        let opened = catch_unwind(AssertUnwindSafe(|| {
-            Engine::open_with_file_system(config(directory), files.clone().into())
-        }));
-        let engine = opened
-            .map_err(|panic| damaged(panic_text(&*panic)))?
-            .map_err(|error| damaged(engine_text(error)))?;
+        // The engine panics where a log is damaged or a sync failed.
+        let opened =
+            contained(|| Engine::open_with_file_system(config(directory), files.clone().into()));
+        let engine = opened.map_err(&damaged)?.map_err(|error| damaged(engine_text(error)))?;
         files.recovered();
         files.check().map_err(|error| damaged(error.to_string()))?;
         let hard_state = engine
@@ -112,11 +110,11 @@ impl RaftLog {
     /// Runs one call of the engine; after it, the files say whether it can be believed.
     fn run<T>(&self, call: impl FnOnce() -> raft_engine::Result<T>) -> io::Result<T> {
         self.files.check()?;
-        let result = catch_unwind(AssertUnwindSafe(call));
+        let result = contained(call);
         self.files.check()?;
         match result {
             Ok(result) => result.map_err(|error| self.error(error)),
-            Err(panic) => Err(self.error_text(panic_text(&*panic))),
+            Err(panic) => Err(self.error_text(panic)),
         }
     }
 
@@ -189,9 +187,4 @@ fn engine_text(error: raft_engine::Error) -> String {
         raft_engine::Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("raft-engine panicked").to_string()
 }

@@ -6,6 +6,7 @@ use super::snapshots::Arrived;
 use super::{Done, Event, NodeConfig};
 use crate::disk::{DataDirectory, Disk, Snapshots};
 use crate::mailbox::Mailbox;
+use crate::panics;
 use crate::peers::{PeerHandler, Peers};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
@@ -14,7 +15,6 @@ use crate::tree::{Command, Member, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -165,7 +165,8 @@ impl Shared {
         }
     }
 
-    /// Starts a thread of the node; should it panic, the node fails.
+    /// Starts a thread of the node; should it panic, and the process not end by that
+    /// ([`panics::end_the_process`]), the node fails.
     pub fn spawn(
         self: &Arc<Shared>,
         name: &str,
@@ -177,7 +178,7 @@ impl Shared {
             .name(thread.clone())
             .spawn(move || {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&shared))) {
-                    shared.fail(format!("the {thread} thread panicked: {}", text(&*panic)));
+                    shared.fail(format!("the {thread} thread panicked: {}", panics::text(&*panic)));
                 }
             })
             .map_err(|error| crate::error::Error::Other(format!("cannot start a thread: {error}")))
@@ -204,11 +205,6 @@ pub fn refuse(job: Job) {
         }
         _ => {}
     }
-}
-
-fn text(panic: &(dyn Any + Send)) -> &str {
-    let string = panic.downcast_ref::<String>().map(String::as_str);
-    string.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 impl PeerHandler for Shared {

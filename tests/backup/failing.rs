@@ -1,10 +1,17 @@
 //! What leaves no snapshot.
 
 use crate::world::{World, bytes, eventually, put, wait};
+use keepfs::backup::RusticEngine;
 use keepfs::backup::catalogue::NotRecorded;
+use keepfs::backup::credentials::Credentials;
+use keepfs::backup::engine::{Archived, Engine, Follower, Label, Stored};
+use keepfs::backup::files::FileId;
+use keepfs::backup::repository::Repository;
 use keepfs::error::Error;
 use keepfs::node::streams::StreamStore;
-use std::io;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Nothing counts, nothing waits to count, on no replica; and the next stream is taken.
 fn left_nothing_and_goes_on(world: &World) {
@@ -125,4 +132,49 @@ fn a_repository_that_takes_no_more_at_the_end() {
     std::fs::remove_file(&aside).unwrap();
     std::fs::create_dir(&aside).unwrap();
     left_nothing_and_goes_on(&world);
+}
+
+/// Gives up as `rustic_core` does on what it cannot read: in a thread of its own.
+struct GivesUp(AtomicBool);
+
+impl Engine for GivesUp {
+    fn create(&self) -> Result<Credentials, Error> {
+        RusticEngine.create()
+    }
+
+    fn archive(
+        &self,
+        repository: &Arc<Repository>,
+        mut stream: Box<dyn Read + Send>,
+        label: &Label,
+        follower: Arc<dyn Follower>,
+    ) -> Result<Archived, Error> {
+        if self.0.swap(false, Ordering::Relaxed) {
+            let worker = std::thread::spawn(move || {
+                stream.read_exact(&mut [0; 1000]).unwrap();
+                panic!("a blob of the index is not there");
+            });
+            worker.join().unwrap();
+        }
+        RusticEngine.archive(repository, stream, label, follower)
+    }
+
+    fn open(&self, of: &Arc<Repository>, snapshot: FileId) -> Result<Box<dyn Stored>, Error> {
+        if self.0.swap(false, Ordering::Relaxed) {
+            panic!("a blob of the index is not there");
+        }
+        RusticEngine.open(of, snapshot)
+    }
+}
+
+#[test]
+fn an_engine_that_panics() {
+    let engine = Arc::new(GivesUp(AtomicBool::new(true)));
+    let world = World::with(engine.clone());
+    let gave_up = world.write(0, &bytes(15, 20 << 20)).unwrap_err();
+    assert_eq!(gave_up.raw_os_error(), Some(libc::EIO));
+    left_nothing_and_goes_on(&world);
+    engine.0.store(true, Ordering::Relaxed);
+    assert_eq!(world.read(0).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(world.read(0).unwrap(), b"the next one");
 }

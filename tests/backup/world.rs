@@ -2,6 +2,7 @@
 //! of the tree, calls in place of connections, any of which can be cut.
 
 use keepfs::backup::catalogue::{Catalogue, NotRecorded, Recorded};
+use keepfs::backup::engine::Engine;
 use keepfs::backup::manifest::Manifest;
 use keepfs::backup::peers::{Name, Peer, Peers};
 use keepfs::backup::{Backup, BackupConfig, RusticEngine};
@@ -22,6 +23,7 @@ pub struct World {
     pub replicas: Vec<Replica>,
     pub catalogue: Arc<Shelf>,
     pub network: Arc<Network>,
+    engine: Arc<dyn Engine>,
     directory: tempfile::TempDir,
 }
 
@@ -33,11 +35,16 @@ pub struct Replica {
 impl World {
     /// Three replicas `a`, `b`, `c` and a registered host `web1`.
     pub fn new() -> World {
+        World::with(Arc::new(RusticEngine))
+    }
+
+    pub fn with(engine: Arc<dyn Engine>) -> World {
         let _ = env_logger::builder().is_test(true).try_init();
         let mut world = World {
             replicas: Vec::new(),
             catalogue: Arc::default(),
             network: Arc::default(),
+            engine,
             directory: tempfile::tempdir().unwrap(),
         };
         world.catalogue.hosts.lock().unwrap().insert("web1".into(), Host::default());
@@ -55,7 +62,7 @@ impl World {
         let config =
             BackupConfig { catch_up: Duration::from_millis(50), straggler: Duration::from_secs(4) };
         let root = self.directory.path().join(&me.name).join("backup");
-        let engine = Arc::new(RusticEngine);
+        let engine = self.engine.clone();
         Backup::start_with(&root, self.catalogue.clone(), Arc::new(wire), engine, config).unwrap()
     }
 

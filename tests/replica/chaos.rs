@@ -279,7 +279,7 @@ fn no_message_leads_a_cluster_to_absurd_terms_or_indexes() {
         });
     }
     run(&mut world);
-    world.step(1, Input::Submit { id: 1, command: create("f1".to_owned()) });
+    world.submit(1, 1, create("f1".to_owned()));
     run(&mut world);
     assert_eq!(acknowledged(&world.out), ["f1"], "{}", world.out);
     for (id, node) in &world.nodes {
