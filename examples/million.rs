@@ -4,7 +4,7 @@
 //! `cargo run --release --example million [FILES] [FILES-IN-ONE-DIRECTORY]`
 
 use keepfs::tree::*;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const DATA_BYTES: usize = 100;
 const LOCKS: u64 = 100_000;
@@ -79,17 +79,17 @@ fn list_locks(tree: &mut Tree, locks: u64) {
             Command::Lock(Lock { ino, owner, start: 0, end: u64::MAX, mode, wait: true, who });
         apply_in(tree, session, sequence as u64 + 1, command);
     }
-    let start = Instant::now();
+    let start = processor_time();
     let frozen = tree.clone();
-    println!("with {locks} locks: frozen in {:.2?}", start.elapsed());
+    println!("with {locks} locks: frozen in {:.2?}", processor_time() - start);
     let mut slowest = Default::default();
     for change in 0..CHANGES.min(locks) {
         let ino = files[(change * 7919 % locks) as usize];
         let data = vec![1; DATA_BYTES].into();
         let write = Write { ino, place: Place::At(0), data, clear_set_id: false };
-        let start = Instant::now();
+        let start = processor_time();
         apply(tree, Command::Write(write));
-        slowest = start.elapsed().max(slowest);
+        slowest = (processor_time() - start).max(slowest);
     }
     println!("the slowest of {CHANGES} writes meanwhile took {slowest:.2?}");
     let start = Instant::now();
@@ -119,6 +119,14 @@ fn apply_in(tree: &mut Tree, session: SessionId, sequence: u64, command: Command
     let proposal = Proposal { session, sequence, acknowledged: sequence, command };
     let zxid = tree.zxid() + 1;
     tree.apply(zxid, zxid, &proposal).reply.expect("there is room")
+}
+
+/// Of this thread: other work on the machine does not count.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a place for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Resident bytes of this process.

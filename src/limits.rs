@@ -27,6 +27,15 @@ pub const LOCK_QUEUE_MAX: usize = 65_536;
 /// Ranges held and waited for in one file, if any is less than the whole file or not the only one
 /// of its owner: then every pair may have to be compared for one change. Over it: ENOLCK.
 pub const RANGES_MAX: usize = 1024;
+/// What one entry of the log may do beside what it asks for, in removals, releases and grants: the
+/// rest of what a session leaves, or of a removed directory, waits for later entries. At a few
+/// microseconds each, nobody waits for long.
+pub const WORK_IN_ONE_ENTRY_MAX: usize = 1000;
+/// Sessions, those that ended and are not cleared away yet included. Over it: ENOSPC. A file that
+/// is unlinked is remembered for each of them.
+pub const SESSIONS_MAX: usize = 4096;
+/// Directories above one that is moved. Over it: ENAMETOOLONG. Twice what a path can name.
+pub const DEPTH_MAX: usize = 4096;
 /// Proposals of one session that may be unanswered at once; also the answers remembered for it.
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 4096;
 /// Largest frame between replicas, bytes: one full file and its envelope, with room.

@@ -1,8 +1,7 @@
 //! The lock table against a model that is slow and obvious: who holds which byte, who waits since
 //! when. Each failure names its seed.
 
-use keepfs::limits::RANGES_MAX;
-use keepfs::tree::locks::{Grant, LockGrant, LockTable, Owner, Span};
+use keepfs::tree::locks::{EndedLocks, Grant, LockGrant, LockTable, Owner, Span};
 use keepfs::tree::{Ino, Lock, LockMode, LockView, Refusal, SessionId, TicketInfo, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -212,7 +211,7 @@ impl World {
 
     fn end_session(&mut self, now: Zxid) {
         let session = self.dice.owner().session;
-        let ended = self.table.end_session(session, now);
+        let ended = end_session(&mut self.table, session, now, usize::MAX);
         self.model.held.retain(|(_, _, by), _| by.session != session);
         self.model.waits.retain(|_, wait| wait.by.session != session);
         self.model.grant(&ended.grants, now);
@@ -291,6 +290,20 @@ fn ranges_agree_with_the_model() {
     }
 }
 
+/// Ends a session in steps of so much work.
+fn end_session(table: &mut LockTable, session: SessionId, now: Zxid, step: usize) -> EndedLocks {
+    let mut all = EndedLocks::default();
+    table.end_session(session);
+    while table.has_work() {
+        let mut work = step;
+        let ended = table.take_back(now, &mut work);
+        assert!(work < step, "a step that does nothing");
+        all.grants.extend(ended.grants);
+        all.tickets.extend(ended.tickets);
+    }
+    all
+}
+
 fn whole(ino: u64, owner: u64, mode: LockMode) -> Lock {
     let who = TicketInfo { pid: 1, uid: 0, command: Box::default() };
     Lock { ino: Ino(ino), owner, start: 0, end: i64::MAX as u64, mode, wait: true, who }
@@ -323,57 +336,6 @@ fn a_cycle_over_two_files_is_refused() {
     assert_eq!(ask(5, 100, 3).unwrap().0, LockGrant::Queued { waiter: 5 });
 }
 
-fn range(owner: u64, start: u64, end: u64) -> Lock {
-    Lock { start, end, ..whole(100, owner, LockMode::Exclusive) }
-}
-
-#[test]
-fn a_file_full_of_ranges_takes_no_more_and_splits_none() {
-    let (mut table, session) = (LockTable::default(), SessionId(1));
-    let owner = Owner { session, owner: 1 };
-    table.lock(session, 1, 1, &range(1, 0, 1 << 40)).unwrap();
-    let mut now = 1;
-    let mut pieces = 1;
-    let refused = loop {
-        now += 1;
-        let span = Span { start: now * 10, end: now * 10 };
-        match table.unlock(Ino(100), owner, span, now) {
-            Ok(_) => pieces += 1,
-            Err(refusal) => break refusal,
-        }
-    };
-    assert_eq!((refused, pieces), (Refusal::NoLocks, RANGES_MAX));
-    assert_eq!(table.len(), RANGES_MAX);
-    assert_eq!(table.lock(session, now, now, &range(2, 1 << 50, 1 << 51)), Err(Refusal::NoLocks));
-    let held = table.lock(session, now, now, &range(1, 0, 5));
-    assert!(matches!(held, Ok((LockGrant::Held { .. }, _))), "what is held already is no more");
-    let tail = Span { start: 1 << 30, end: 1 << 40 };
-    table.unlock(Ino(100), owner, tail, now).expect("giving back an end adds nothing");
-    table.unlock(Ino(100), owner, Span { start: 0, end: u64::MAX }, now).expect("nor does all");
-    assert!(table.is_empty());
-}
-
-#[test]
-fn a_long_queue_is_for_whole_files() {
-    let (mut table, session) = (LockTable::default(), SessionId(1));
-    let waiters = 3 * RANGES_MAX as u64;
-    table.lock(session, 1, 1, &whole(100, 1, LockMode::Exclusive)).unwrap();
-    for owner in 2..waiters {
-        table.lock(session, owner, owner, &whole(100, owner, LockMode::Shared)).unwrap();
-    }
-    let now = waiters;
-    let odd = table.lock(session, now, now, &range(now, 0, 5));
-    assert_eq!(odd, Err(Refusal::NoLocks), "ranges would have to be compared");
-    let piece = Span { start: 0, end: 5 };
-    let holder = Owner { session, owner: 1 };
-    assert_eq!(table.unlock(Ino(100), holder, piece, now), Err(Refusal::NoLocks));
-    let (downgraded, granted) =
-        table.lock(session, now, now, &whole(100, 1, LockMode::Shared)).unwrap();
-    assert_eq!(downgraded, LockGrant::Held { token: now });
-    let order: Vec<Zxid> = granted.iter().map(|grant| grant.waiter).collect();
-    assert_eq!(order, (2..waiters).collect::<Vec<_>>(), "a downgrade lets all of them in");
-}
-
 #[test]
 fn tickets_hold_in_the_order_of_their_sequences() {
     let mut table = LockTable::default();
@@ -392,10 +354,10 @@ fn tickets_hold_in_the_order_of_their_sequences() {
     assert_eq!(table.ticket(Ino(104)).map(|view| (view.position, view.sequence)), Some((3, 4)));
 
     assert_eq!(table.remove_ticket(Ino(102), 6), None, "a waiter that goes grants nothing");
-    let ended = table.end_session(SessionId(1), 7);
-    let tickets = ["t101", "t103"].map(|name| Box::from(name.as_bytes()));
-    let [first, third] = tickets;
-    assert_eq!(ended.tickets, [(directory, first, Ino(101)), (directory, third, Ino(103))]);
+    let ended = end_session(&mut table, SessionId(1), 7, usize::MAX);
+    let tickets: Vec<(Ino, u64)> =
+        ended.tickets.iter().map(|ended| (ended.ticket, ended.sequence)).collect();
+    assert_eq!(tickets, [(Ino(101), 1), (Ino(103), 3)]);
     let granted = Grant { session: SessionId(3), ino: Ino(104), waiter: 4, token: 7 };
     assert_eq!(ended.grants, [granted], "never to a ticket that ends with its session");
 

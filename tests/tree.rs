@@ -25,6 +25,20 @@ fn read(bytes: &[u8]) -> std::io::Result<Tree> {
     Tree::read_snapshot(&mut &bytes[..])
 }
 
+/// An empty tree. With every other seed its entries do little beside what they ask for, so that
+/// what sessions leave lies about for long.
+fn planted(seed: u64) -> Tree {
+    let mut tree = Tree::new();
+    limit(&mut tree, seed);
+    tree
+}
+
+fn limit(tree: &mut Tree, seed: u64) {
+    if seed.is_multiple_of(2) {
+        tree.limit_work(1 + seed as usize / 2 % 4);
+    }
+}
+
 fn each_seed(run: fn(u64)) {
     for seed in 0..SEEDS {
         let run = std::panic::catch_unwind(|| run(seed));
@@ -34,7 +48,7 @@ fn each_seed(run: fn(u64)) {
 
 /// Draws a log and applies it as it grows; answers with the log and the tree.
 fn played(seed: u64, mut watch: impl FnMut(&Tree, &Proposal, &Outcome)) -> (Log, Tree) {
-    let (mut log, mut tree) = (Log::default(), Tree::new());
+    let (mut log, mut tree) = (Log::default(), planted(seed));
     let mut dice = Dice(seed);
     for _ in 0..ENTRIES {
         let (zxid, stamp, proposal) = log.draw(&mut dice, &tree);
@@ -96,7 +110,25 @@ fn the_tree_stays_sound_and_changes_tell_all_names() {
             }
         });
         assert_eq!(heard.0, Mirror::of(&tree, ENTRIES * 3).0);
+        finish(tree);
     });
+}
+
+/// Ends every session and does all the work there is.
+fn finish(mut tree: Tree) {
+    let cluster =
+        |command| Proposal { session: SessionId::NONE, sequence: 0, acknowledged: 0, command };
+    let sessions = tree.sessions().iter().map(|session| session.session).collect();
+    tree.apply(tree.zxid() + 1, 0, &cluster(Command::ExpireSessions { sessions }));
+    for _ in 0..ENTRIES * 10 {
+        if !tree.has_work() {
+            break;
+        }
+        tree.apply(tree.zxid() + 1, 0, &cluster(Command::Work));
+    }
+    assert!(!tree.has_work(), "work that does not end");
+    tree.check().unwrap_or_else(|problem| panic!("{problem} when all sessions are over"));
+    assert_eq!((tree.locks(), tree.usage().orphans), (Vec::new(), 0));
 }
 
 #[test]
@@ -123,7 +155,7 @@ fn every_waiter_is_granted_once_and_knows_it() {
 fn one_log_makes_one_tree_with_or_without_a_restart() {
     each_seed(|seed| {
         let (log, tree) = played(seed, |_, _, _| {});
-        let (mut again, mut restarted) = (Tree::new(), Tree::new());
+        let (mut again, mut restarted) = (planted(seed), planted(seed));
         let mut kept = None;
         for (zxid, stamp, proposal) in &log.entries {
             let outcome = again.apply(*zxid, *stamp, proposal);
@@ -131,6 +163,7 @@ fn one_log_makes_one_tree_with_or_without_a_restart() {
             if *zxid == ENTRIES / 2 {
                 let bytes = snapshot(&restarted);
                 restarted = read(&bytes).expect("a snapshot can be read");
+                limit(&mut restarted, seed);
                 restarted.check().expect("a tree that was read is sound");
                 kept = Some((again.clone(), bytes));
             }
@@ -188,7 +221,7 @@ fn a_damaged_snapshot_is_refused() {
 fn what_differs_between_two_logs_differs_in_their_digests() {
     let (log, tree) = played(2, |_, _, _| {});
     for late in 0..5 {
-        let mut other = Tree::new();
+        let mut other = planted(2);
         for (zxid, stamp, proposal) in &log.entries {
             let stamp = if *zxid == late * 7 + 1 { stamp + 10_000 } else { *stamp };
             other.apply(*zxid, stamp, proposal);

@@ -36,6 +36,8 @@ impl Replica {
             self.change_members();
         }
         self.found(tree);
+        self.work.learn(tree.has_work());
+        self.go_on_working();
         Batch { last: self.applied.0, applied, reset: false }
     }
 
@@ -45,6 +47,7 @@ impl Replica {
         let now = self.now.monotonic;
         self.knows_tree = true;
         self.founded = tree.cluster().is_some();
+        self.work.learn(tree.has_work());
         self.sessions.read(tree, now);
         self.take_members(tree);
         self.notice_old_removal(tree.zxid());
@@ -140,6 +143,9 @@ impl Replica {
         }
         for change in &changes {
             self.take_change(tree, change);
+        }
+        if proposal.command == Command::Work {
+            self.work.done();
         }
         self.notice_opening(&proposal.command, &reply);
         let origin = proposal.session;

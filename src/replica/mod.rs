@@ -38,6 +38,7 @@ mod step;
 mod terms;
 mod tick;
 mod visibility;
+mod work;
 
 pub use effects::{Answer, Applied, Batch, Effects, Failure, MembersAnswer, Persist, SessionEvent};
 pub use input::{Input, LogBounds, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
@@ -63,6 +64,7 @@ pub struct Replica {
     forwarded: Vec<Proposal>,
     /// The replica's own commands, proposed without a session.
     own_commands: Vec<Command>,
+    work: work::Work,
     /// The newest stamp given or seen.
     last_stamp: Stamp,
     session: sessions::OwnSession,
@@ -121,6 +123,7 @@ impl Replica {
             proposals: proposals::Proposals::default(),
             forwarded: Vec::new(),
             own_commands: Vec::new(),
+            work: Default::default(),
             last_stamp: 0,
             session: sessions::OwnSession::new(own.0, own.1, own.2),
             ending: None,

@@ -22,6 +22,7 @@ impl Replica {
         self.expire();
         if self.leadership.here {
             self.expire_sessions();
+            self.go_on_working();
             self.announce_digest();
             self.change_members();
             self.resign();

@@ -208,6 +208,9 @@ impl Checker {
         if let Err(problem) = tree.check() {
             self.violated(now, format!("the tree is unsound: {problem}"));
         }
+        if tree.has_work() {
+            self.violated(now, "what a session left is not cleared away".to_string());
+        }
         for (register, operations) in std::mem::take(&mut self.registers) {
             if let Some((earlier, later)) = contradiction(&operations) {
                 let what = format!("register {register}: {later:?} contradicts {earlier:?}");

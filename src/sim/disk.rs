@@ -1,5 +1,6 @@
 //! A host's disk: what is durable, and what is only on its way there when the power goes.
 
+use super::WORK_IN_ONE_ENTRY;
 use super::dice::Dice;
 use crate::replica::{LogReader, Persist, Recovered, SnapshotMark};
 use crate::tree::Tree;
@@ -158,10 +159,11 @@ impl Disk {
     /// of the log is in the `tail`: the window has to fetch the rest.
     pub fn recover(&self, dice: &mut Dice) -> io::Result<(Recovered, Tree, Box<dyn LogReader>)> {
         let mut durable = self.durable.lock();
-        let (mark, tree) = match durable.snapshots.last_key_value() {
+        let (mark, mut tree) = match durable.snapshots.last_key_value() {
             Some((_, newest)) => (newest.mark.clone(), Tree::read_snapshot(&mut &*newest.bytes)?),
             None => (SnapshotMark::default(), Tree::new()),
         };
+        tree.limit_work(WORK_IN_ONE_ENTRY);
         durable.agree_with(&mark);
         let last = durable.log.last_key_value().map_or(mark.index, |(index, _)| *index);
         let first = durable.log.first_key_value().map_or(last + 1, |(index, _)| *index);

@@ -1,5 +1,6 @@
 //! How a host's inputs become effects, and its effects events.
 
+use super::WORK_IN_ONE_ENTRY;
 use super::cluster::{Event, World};
 use super::disk::Snapshot;
 use super::host::Host;
@@ -271,7 +272,10 @@ impl World {
         let tree = Tree::read_snapshot(&mut &*snapshot.bytes);
         let Some(running) = &mut self.hosts[host].running else { return };
         match tree {
-            Ok(tree) => running.tree = tree,
+            Ok(tree) => {
+                running.tree = tree;
+                running.tree.limit_work(WORK_IN_ONE_ENTRY);
+            }
             Err(error) => {
                 return self.checker.violated(self.now, format!("snapshot at {index}: {error}"));
             }

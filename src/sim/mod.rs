@@ -30,6 +30,9 @@ pub use cluster::run;
 #[cfg(doc)]
 use crate::{replica::Replica, tree::Tree};
 
+/// What an entry does beside what it asks for: so little that what sessions leave takes several.
+pub(crate) const WORK_IN_ONE_ENTRY: usize = 2;
+
 pub(crate) const MICROSECOND: u64 = 1_000;
 pub(crate) const MILLISECOND: u64 = 1_000 * MICROSECOND;
 pub(crate) const SECOND: u64 = 1_000 * MILLISECOND;

@@ -75,6 +75,7 @@ impl Edit<'_> {
                 }
                 Ok(Reply::Done)
             }
+            Command::Work => self.go_on(),
             Command::SetMembers { members } => {
                 self.set_members(members);
                 Ok(Reply::Done)

@@ -56,7 +56,9 @@ impl Tree {
             return Err(format!("{ino} has {} links; among the orphans: {orphan}", inode.links));
         }
         let found = self.path(ino).and_then(|path| self.at_path(&path));
-        if found != (names > 0 || ino == Ino::ROOT).then_some(ino) {
+        let has_path = names > 0 || ino == Ino::ROOT;
+        // Below a removed directory there are none.
+        if found != has_path.then_some(ino) && (found.is_some() || self.doomed.is_empty()) {
             return Err(format!("{ino} has {names} names, but its path leads to {found:?}"));
         }
         if inode.is_directory() && names > 1 {
@@ -76,6 +78,7 @@ impl Tree {
         for _ in 0..=self.inodes.len() {
             match self.parent(at) {
                 Some(Ino::ROOT) => return self.check_tickets(ino),
+                Some(_) if self.doomed.contains(at) => return self.check_tickets(ino),
                 Some(parent) if parent != at => at = parent,
                 _ => break,
             }
@@ -97,7 +100,7 @@ impl Tree {
             firsts.entry(&**name).or_insert(ticket);
             tickets += 1;
         }
-        let hidden = directory.state.hidden as usize;
+        let hidden = directory.hidden.len();
         if directory.state.role != Role::Lock {
             let sound = tickets == 0 && hidden == 0;
             return if sound { Ok(()) } else { Err(format!("{ino} is no lock but has tickets")) };
@@ -118,10 +121,10 @@ impl Tree {
 
     /// What belongs to a session belongs to a live one, and both sides know.
     fn check_sessions(&self) -> Result<(), String> {
-        for (session, of) in &self.sessions {
+        for (session, of) in self.sessions.iter().chain(self.ended.iter()) {
             for ((parent, cookie), ()) in of.ephemerals.iter() {
                 let directory = self.inodes.get(parent).and_then(Inode::directory);
-                let owner = directory.and_then(|directory| directory.owners.get(cookie));
+                let owner = directory.and_then(|directory| directory.owners.get(cookie).copied());
                 let exists = directory.is_some_and(|found| found.entries.get(cookie).is_some());
                 if owner != Some(session) || !exists {
                     return Err(format!(
@@ -132,20 +135,39 @@ impl Tree {
         }
         let owned = self.inodes.iter().filter_map(|(_, inode)| inode.directory());
         let owned: usize = owned.map(|directory| directory.owners.len()).sum();
-        let known: usize = self.sessions.values().map(|session| session.ephemerals.len()).sum();
+        let sessions = self.sessions.iter().chain(self.ended.iter());
+        let known: usize = sessions.map(|(_, session)| session.ephemerals.len()).sum();
         if owned != known {
             return Err(format!("{owned} entries have an owner, but sessions own {known}"));
         }
-        let dead = self.orphans.iter().find(|(_, orphan)| {
-            orphan.open_in.is_empty()
-                || orphan.open_in.iter().any(|session| !self.sessions.contains_key(session))
-        });
-        if let Some((ino, _)) = dead {
-            return Err(format!("orphan {ino} waits for a session that is gone"));
+        let is_known = |session| self.sessions.contains(session) || self.ended.contains(session);
+        let mut open_in = BTreeMap::new();
+        for ((session, ino), ()) in self.open.iter() {
+            if !is_known(session) {
+                return Err(format!("orphan {ino} waits for a session that is gone"));
+            }
+            *open_in.entry(ino).or_insert(0) += 1;
         }
-        let stray = self.locks.all().into_iter().find(|lock| {
-            !self.sessions.contains_key(&lock.session) || !self.inodes.contains(lock.ino)
-        });
+        for (ino, orphan) in self.orphans.iter() {
+            let open = open_in.remove(&ino).unwrap_or(0);
+            if orphan.open_in != open || (open == 0 && !self.doomed.contains(ino)) {
+                return Err(format!("orphan {ino} counts {} but {open} know it", orphan.open_in));
+            }
+        }
+        if let Some(ino) = self
+            .doomed
+            .iter()
+            .map(|(ino, _)| ino)
+            .chain(open_in.into_keys())
+            .find(|ino| !self.orphans.contains(*ino))
+        {
+            return Err(format!("{ino} is open or doomed but no orphan"));
+        }
+        let stray = self
+            .locks
+            .all()
+            .into_iter()
+            .find(|lock| !is_known(lock.session) || !self.inodes.contains(lock.ino));
         stray.map_or(Ok(()), |lock| Err(format!("a lock on {} belongs to nobody", lock.ino)))
     }
 

@@ -132,6 +132,9 @@ pub enum Command {
     SetMembers {
         members: Vec<Member>,
     },
+    /// Goes on with what was too much for one entry: see [`super::Tree::has_work`]. Proposed
+    /// without a session.
+    Work,
 }
 
 /// One replica in the address book.

@@ -29,6 +29,9 @@ pub(super) struct Directory {
     pub entries: Entries,
     /// Entries that go with a session.
     pub owners: CowMap<Cookie, SessionId, 64>,
+    /// Tickets of a `lock` directory that wait for the name of an entry, with their sequences; see
+    /// `ticket.rs`.
+    pub hidden: CowMap<(Cookie, u64), Ino, 64>,
 }
 
 /// Everything but the entries.
@@ -45,8 +48,6 @@ pub(super) struct DirectoryState {
     pub counter: u64,
     /// The last name a `sequential` directory made.
     pub last_created: Option<Name>,
-    /// Tickets of a `lock` directory that wait for their name; see `ticket.rs`.
-    pub hidden: u32,
 }
 
 impl Directory {
@@ -58,9 +59,12 @@ impl Directory {
             cversion: 0,
             counter: 0,
             last_created: None,
-            hidden: 0,
         };
-        Directory { state, entries: Entries::new(), owners: CowMap::new() }
+        Directory::empty(state)
+    }
+
+    fn empty(state: DirectoryState) -> Directory {
+        Directory { state, entries: Entries::new(), owners: CowMap::new(), hidden: CowMap::new() }
     }
 }
 
@@ -73,8 +77,7 @@ impl Encode for Directory {
 
 impl<Context> Decode<Context> for Directory {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let state = Decode::decode(decoder)?;
-        Ok(Directory { state, entries: Entries::new(), owners: CowMap::new() })
+        Ok(Directory::empty(Decode::decode(decoder)?))
     }
 }
 

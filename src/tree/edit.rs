@@ -6,7 +6,6 @@ use super::directory::{Cookie, Directory};
 use super::home::Home;
 use super::inode::Inode;
 use super::locks::Grant;
-use super::orphan::Orphan;
 use super::{Change, Ino, Refusal, Role, SessionId, Stamp, Tree, Zxid};
 
 pub(super) struct Edit<'t> {
@@ -34,7 +33,7 @@ impl Edit<'_> {
     /// # Errors
     /// `SessionExpired` for an entry that no session proposed.
     pub fn live_session(&self) -> Result<SessionId, Refusal> {
-        if self.tree.sessions.contains_key(&self.session) {
+        if self.tree.sessions.contains(self.session) {
             Ok(self.session)
         } else {
             Err(Refusal::SessionExpired)
@@ -168,7 +167,7 @@ impl Edit<'_> {
         let ino = directory.entries.get(cookie).map(|entry| entry.ino);
         let owners = self.tree.directory_mut(parent).map(|directory| &mut directory.owners);
         let Some(session) = owners.and_then(|owners| owners.remove(cookie)) else { return };
-        if let Some(owner) = self.tree.session_mut(session) {
+        if let Some(owner) = self.tree.owner_mut(session) {
             owner.ephemerals.remove((parent, cookie));
         }
         if let Some(inode) = ino.and_then(|ino| self.tree.inodes.get_mut(ino))
@@ -214,11 +213,14 @@ impl Edit<'_> {
         if inode.links > 0 {
             return self.change(Change::Attributes { ino });
         }
-        if self.tree.sessions.is_empty() {
+        let is_full = inode.directory().is_some_and(|directory| !directory.entries.is_empty());
+        if self.tree.sessions.is_empty() && !is_full {
             return self.free(ino);
         }
-        let open_in = self.tree.sessions.keys().copied().collect();
-        self.tree.orphans.insert(ino, Orphan { open_in });
+        if is_full {
+            self.tree.doomed.insert(ino, ());
+        }
+        self.orphan(ino);
         self.change(Change::Orphaned { ino });
     }
 

@@ -35,6 +35,7 @@ mod stream;
 mod ticket;
 mod version;
 mod view;
+mod work;
 
 pub use command::*;
 pub use ids::*;
@@ -42,14 +43,15 @@ pub use outcome::*;
 pub use view::*;
 
 use crate::cow::CowMap;
-use crate::limits::{FILE_BYTES_DEFAULT, INODES_DEFAULT, TREE_BYTES_DEFAULT};
+use crate::limits::{
+    FILE_BYTES_DEFAULT, INODES_DEFAULT, TREE_BYTES_DEFAULT, WORK_IN_ONE_ENTRY_MAX,
+};
 use directory::Directory;
 use home::Home;
 use inode::{Body, Inode};
 use locks::LockTable;
 use orphan::Orphan;
 use session::Session;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The whole replicated state. Cloning is cheap: chunks are shared until written.
@@ -62,13 +64,21 @@ pub struct Tree {
     inodes: CowMap<Ino, Inode, 64>,
     next_ino: u64,
     orphans: CowMap<Ino, Orphan, 64>,
-    sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// Which sessions have not released which orphans.
+    open: CowMap<(SessionId, Ino), (), 64>,
+    /// Removed directories that are not empty yet: see `work.rs`.
+    doomed: CowMap<Ino, (), 64>,
+    sessions: CowMap<SessionId, Arc<Session>, 32>,
+    /// Those that are over and have left something.
+    ended: CowMap<SessionId, Arc<Session>, 32>,
     locks: LockTable,
     members: Vec<Member>,
     cluster: Option<u128>,
     limits: TreeLimits,
     /// Data, names and xattrs, orphans' included.
     bytes: u64,
+    /// [`WORK_IN_ONE_ENTRY_MAX`], but in tests.
+    work_in_one_entry: usize,
 }
 
 /// (inode, parent, name, mode, role) of what is there from the start.
@@ -119,12 +129,16 @@ impl Tree {
             inodes: CowMap::new(),
             next_ino: Ino::FIRST_FREE.0,
             orphans: CowMap::new(),
-            sessions: BTreeMap::new(),
+            open: CowMap::new(),
+            doomed: CowMap::new(),
+            sessions: CowMap::new(),
+            ended: CowMap::new(),
             locks: LockTable::default(),
             members: Vec::new(),
             cluster: None,
             limits: TreeLimits { file_bytes: 0, tree_bytes: 0, inodes: 0 },
             bytes: 0,
+            work_in_one_entry: WORK_IN_ONE_ENTRY_MAX,
         }
     }
 

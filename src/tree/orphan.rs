@@ -2,13 +2,12 @@
 
 use super::edit::Edit;
 use super::{Ino, Refusal, Reply, SessionId};
-use bincode::{Decode, Encode};
-use std::collections::BTreeSet;
+use crate::limits::WORK_IN_ONE_ENTRY_MAX;
 
-#[derive(Clone, Encode, Decode)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Orphan {
-    /// Sessions that have not released it. Never empty.
-    pub open_in: BTreeSet<SessionId>,
+    /// How many sessions have not released it: which, is in `Tree::open`.
+    pub open_in: u32,
 }
 
 impl Edit<'_> {
@@ -16,26 +15,37 @@ impl Edit<'_> {
     /// release may meet the end of another session.
     pub fn release(&mut self, inodes: &[Ino]) -> Result<Reply, Refusal> {
         let session = self.live_session()?;
+        if inodes.len() > WORK_IN_ONE_ENTRY_MAX {
+            return Err(Refusal::Invalid);
+        }
         for ino in inodes {
             self.release_one(*ino, session);
         }
         Ok(Reply::Done)
     }
 
-    /// Releases everything for a session that ended.
-    pub fn release_all(&mut self, session: SessionId) {
-        let orphans = self.tree.orphans.iter();
-        let open = orphans.filter(|(_, orphan)| orphan.open_in.contains(&session));
-        let open: Vec<Ino> = open.map(|(ino, _)| ino).collect();
-        for ino in open {
-            self.release_one(ino, session);
+    /// An inode without a name: kept while a session has it open, or it is not empty.
+    pub fn orphan(&mut self, ino: Ino) {
+        let sessions: Vec<SessionId> = self.tree.sessions.iter().map(|(id, _)| id).collect();
+        for session in &sessions {
+            self.tree.open.insert((*session, ino), ());
+        }
+        self.tree.orphans.insert(ino, Orphan { open_in: sessions.len() as u32 });
+    }
+
+    pub fn release_one(&mut self, ino: Ino, session: SessionId) {
+        if self.tree.open.remove((session, ino)).is_none() {
+            return;
+        }
+        if let Some(orphan) = self.tree.orphans.get_mut(ino) {
+            orphan.open_in -= 1;
+            self.free_if_released(ino);
         }
     }
 
-    fn release_one(&mut self, ino: Ino, session: SessionId) {
-        let Some(orphan) = self.tree.orphans.get_mut(ino) else { return };
-        orphan.open_in.remove(&session);
-        if orphan.open_in.is_empty() {
+    pub fn free_if_released(&mut self, ino: Ino) {
+        let released = self.tree.orphans.get(ino).is_some_and(|orphan| orphan.open_in == 0);
+        if released && !self.tree.doomed.contains(ino) {
             self.tree.orphans.remove(ino);
             self.free(ino);
         }

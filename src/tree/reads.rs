@@ -6,6 +6,7 @@ use super::{
     Attributes, DirectoryEntry, Ino, LockMode, LockView, Member, Name, Refusal, Reply, Role,
     SessionId, SessionView, Tree, Usage, Zxid,
 };
+use crate::limits::DEPTH_MAX;
 use std::sync::Arc;
 
 /// A ticket's cookie is its sequence and this: 0 to 2 are the start, `.` and `..`.
@@ -97,12 +98,16 @@ impl Tree {
         Ok(rare.map_or_else(Vec::new, |rare| rare.xattrs.keys().cloned().collect()))
     }
 
-    /// A path from the root to an inode, by any of its names; `None` without one. Costs a few
+    /// A path from the root to an inode, by any of its names; `None` without one, or deeper than
+    /// [`DEPTH_MAX`]. Costs a few
     /// lookups for each directory on the way.
     pub fn path(&self, ino: Ino) -> Option<Vec<u8>> {
         let mut names = Vec::new();
         let mut at = ino;
         while at != Ino::ROOT {
+            if names.len() > DEPTH_MAX {
+                return None;
+            }
             let home = self.inodes.get(at)?.home;
             let parent = home.parent()?;
             let (first, end) = home.cookies();
@@ -185,7 +190,7 @@ impl Tree {
 
     /// Whether this session is alive, and what it is.
     pub fn session(&self, session: SessionId) -> Option<SessionView> {
-        let of = self.sessions.get(&session)?;
+        let of = self.sessions.get(session)?;
         Some(SessionView {
             session,
             host: of.state.host.clone(),
@@ -202,25 +207,26 @@ impl Tree {
         self.sessions.len()
     }
 
-    /// The host of a session that is alive.
+    /// The host of a session that is alive, or has something left.
     pub fn host_of(&self, session: SessionId) -> Option<&Name> {
-        Some(&self.sessions.get(&session)?.state.host)
+        let found = self.sessions.get(session).or_else(|| self.ended.get(session));
+        found.map(|session| &session.state.host)
     }
 
     pub fn sessions(&self) -> Vec<SessionView> {
-        self.sessions.keys().filter_map(|session| self.session(*session)).collect()
+        self.sessions.iter().filter_map(|(session, _)| self.session(session)).collect()
     }
 
     /// The remembered answer to a session's proposal, if it was applied.
     pub fn answer(&self, session: SessionId, sequence: u64) -> Option<Result<Reply, Refusal>> {
-        self.sessions.get(&session)?.state.answer(sequence).cloned()
+        self.sessions.get(session)?.state.answer(sequence).cloned()
     }
 
     /// Unlinked inodes this session has not released: after a reset, a mount asks instead of having
     /// heard [`super::Change::Orphaned`].
     pub fn unreleased(&self, session: SessionId) -> Vec<Ino> {
-        let open = self.orphans.iter().filter(|(_, orphan)| orphan.open_in.contains(&session));
-        open.map(|(ino, _)| ino).collect()
+        let open = self.open.from((session, Ino(0)));
+        open.take_while(|((of, _), ())| *of == session).map(|((_, ino), ())| ino).collect()
     }
 
     pub fn members(&self) -> &[Member] {

@@ -23,7 +23,7 @@ impl Edit<'_> {
         if !directory.entries.is_empty() {
             return Err(Refusal::NotEmpty);
         }
-        self.remove_empty(parent, cookie, ino);
+        self.remove_directory_entry(parent, cookie, ino);
         Ok(Reply::Done)
     }
 
@@ -36,30 +36,20 @@ impl Edit<'_> {
         self.drop_link(ino);
     }
 
-    fn remove_empty(&mut self, parent: Ino, cookie: Cookie, ino: Ino) {
+    fn remove_directory_entry(&mut self, parent: Ino, cookie: Cookie, ino: Ino) {
         self.remove_entry(parent, cookie);
         self.touch_listing(parent, -1);
         self.drop_link(ino);
     }
 
-    /// Removes an entry whatever it is, a directory with all that is in it, depth first. An entry
-    /// that is gone already is passed over.
-    pub fn remove_with_contents(&mut self, parent: Ino, cookie: Cookie) {
+    /// Removes an entry whatever it is. What is in a directory goes with it, a bounded piece at a
+    /// time: see `work.rs`. An entry that is gone already is passed over.
+    pub fn remove_whatever(&mut self, parent: Ino, cookie: Cookie) {
         let Ok(directory) = self.directory(parent) else { return };
         let Some(ino) = directory.entries.get(cookie).map(|entry| entry.ino) else { return };
-        let mut open = vec![(parent, cookie, ino)];
-        while let Some((parent, cookie, ino)) = open.last().copied() {
-            let Ok(inside) = self.directory(ino) else {
-                open.pop();
-                self.remove_file(parent, cookie, ino);
-                continue;
-            };
-            if let Some((cookie, entry)) = inside.entries.after(0).next() {
-                open.push((ino, cookie, entry.ino));
-            } else {
-                open.pop();
-                self.remove_empty(parent, cookie, ino);
-            }
+        match self.directory(ino) {
+            Ok(_) => self.remove_directory_entry(parent, cookie, ino),
+            Err(_) => self.remove_file(parent, cookie, ino),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::edit::Edit;
 use super::inode::{Body, Inode};
 use super::name::{check_name, check_new_name};
 use super::{Change, Ino, Name, Refusal, RenameHow, Reply, Role};
+use crate::limits::DEPTH_MAX;
 
 /// One end of a rename.
 #[derive(Clone)]
@@ -87,7 +88,7 @@ impl Edit<'_> {
         if moved.ino.is_built_in() {
             return Err(Refusal::Busy);
         }
-        if moved.is_directory && self.is_within(to.parent, moved.ino) {
+        if moved.is_directory && self.is_within(to.parent, moved.ino)? {
             return Err(Refusal::Invalid);
         }
         let inode = self.inode(moved.ino)?;
@@ -110,16 +111,20 @@ impl Edit<'_> {
     }
 
     /// Whether `directory` is `ancestor` or lies below it.
-    fn is_within(&self, mut directory: Ino, ancestor: Ino) -> bool {
-        loop {
+    ///
+    /// # Errors
+    /// `NameTooLong` if it lies so deep that looking would take long.
+    fn is_within(&self, mut directory: Ino, ancestor: Ino) -> Result<bool, Refusal> {
+        for _ in 0..DEPTH_MAX {
             if directory == ancestor {
-                return true;
+                return Ok(true);
             }
             match self.tree.parent(directory) {
                 Some(parent) if parent != directory => directory = parent,
-                _ => return false,
+                _ => return Ok(false),
             }
         }
+        Err(Refusal::NameTooLong)
     }
 
     fn carry_over(&mut self, from: &End, moved: Found, to: &End, target: Option<Found>) {

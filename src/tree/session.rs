@@ -5,9 +5,8 @@ use super::directory::Cookie;
 use super::edit::Edit;
 use super::{Change, Ino, Name, Proposal, Refusal, ReplicaId, Reply, SessionId, Stamp, Tree};
 use crate::cow::CowMap;
-use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
+use crate::limits::{PROPOSALS_IN_FLIGHT_MAX, SESSIONS_MAX};
 use bincode::{Decode, Encode};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) type Answer = Result<Reply, Refusal>;
@@ -29,7 +28,7 @@ pub(super) struct SessionState {
     pub timeout_ms: u32,
     /// Answers below this sequence are forgotten, and such proposals refused.
     acknowledged: u64,
-    answers: BTreeMap<u64, Answer>,
+    answers: CowMap<u64, Answer, 32>,
 }
 
 /// What a session's memory says about a proposal.
@@ -43,20 +42,26 @@ pub(super) enum Seen {
 
 impl SessionState {
     pub fn answer(&self, sequence: u64) -> Option<&Answer> {
-        self.answers.get(&sequence)
+        self.answers.get(sequence)
     }
 
     /// Forgets what the proposer has seen answered, and says whether this one is new.
     fn meet(&mut self, proposal: &Proposal) -> Seen {
         self.acknowledged = self.acknowledged.max(proposal.acknowledged);
-        while self.answers.keys().next().is_some_and(|oldest| *oldest < self.acknowledged) {
-            self.answers.pop_first();
+        while let Some(oldest) = self.oldest()
+            && oldest < self.acknowledged
+        {
+            self.answers.remove(oldest);
         }
-        match self.answers.get(&proposal.sequence) {
+        match self.answers.get(proposal.sequence) {
             Some(answer) => Seen::Before(answer.clone()),
             None if proposal.sequence < self.acknowledged => Seen::GivenUp,
             None => Seen::New,
         }
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.answers.first().map(|(sequence, _)| sequence)
     }
 
     /// A proposer with too many proposals in flight loses the oldest answer: a copy of that
@@ -64,8 +69,9 @@ impl SessionState {
     fn remember(&mut self, sequence: u64, answer: Answer) {
         self.answers.insert(sequence, answer);
         if self.answers.len() > PROPOSALS_IN_FLIGHT_MAX
-            && let Some((oldest, _)) = self.answers.pop_first()
+            && let Some(oldest) = self.oldest()
         {
+            self.answers.remove(oldest);
             self.acknowledged = self.acknowledged.max(oldest.saturating_add(1));
         }
     }
@@ -89,7 +95,13 @@ impl Tree {
     }
 
     pub(super) fn session_mut(&mut self, session: SessionId) -> Option<&mut Session> {
-        self.sessions.get_mut(&session).map(Arc::make_mut)
+        self.sessions.get_mut(session).map(Arc::make_mut)
+    }
+
+    /// A session whose entries may still be there.
+    pub(super) fn owner_mut(&mut self, session: SessionId) -> Option<&mut Session> {
+        let ended = self.ended.get_mut(session);
+        ended.or_else(|| self.sessions.get_mut(session)).map(Arc::make_mut)
     }
 }
 
@@ -104,11 +116,15 @@ impl Edit<'_> {
     ) -> Result<Reply, Refusal> {
         let of_host = |session: &Arc<Session>| session.state.host == *host;
         let older = self.tree.sessions.iter().find(|(_, session)| of_host(session));
-        if let Some((&session, older)) = older {
-            if older.state.nonce == nonce {
+        match older {
+            Some((session, older)) if older.state.nonce == nonce => {
                 return Ok(Reply::Session { session });
             }
-            self.end_session(session);
+            Some((session, _)) => self.end_session(session),
+            None if self.tree.sessions.len() + self.tree.ended.len() >= SESSIONS_MAX => {
+                return Err(Refusal::NoSpace);
+            }
+            None => {}
         }
         let session = SessionId(self.zxid());
         let state = SessionState {
@@ -118,35 +134,37 @@ impl Edit<'_> {
             opened: self.stamp(),
             timeout_ms,
             acknowledged: 0,
-            answers: BTreeMap::new(),
+            answers: CowMap::new(),
         };
         let opened = Arc::new(Session { state, ephemerals: CowMap::new() });
         self.tree.sessions.insert(session, opened);
         self.change(Change::SessionOpened { session });
+        self.work();
         Ok(Reply::Session { session })
     }
 
     pub fn close_session(&mut self) -> Result<Reply, Refusal> {
         let session = self.live_session()?;
         self.end_session(session);
+        self.work();
         Ok(Reply::Done)
     }
 
     pub fn expire_sessions(&mut self, sessions: &[SessionId]) -> Result<Reply, Refusal> {
-        for session in sessions {
+        for session in sessions.iter().take(SESSIONS_MAX) {
             self.end_session(*session);
         }
+        self.work();
         Ok(Reply::Done)
     }
 
-    /// Ends a session with everything it held: locks and tickets, ephemeral entries, orphans.
+    /// A session is over: it can do nothing more, and gets nothing more. Its locks and tickets, its
+    /// ephemeral entries and the orphans it had open go by [`Edit::work`].
     fn end_session(&mut self, session: SessionId) {
-        let Some(ended) = self.tree.sessions.remove(&session) else { return };
+        let Some(mut ended) = self.tree.sessions.remove(session) else { return };
         self.change(Change::SessionEnded { session });
-        self.end_locks(session);
-        for ((parent, cookie), ()) in ended.ephemerals.iter() {
-            self.remove_with_contents(parent, cookie);
-        }
-        self.release_all(session);
+        self.tree.locks.end_session(session);
+        Arc::make_mut(&mut ended).state.answers = CowMap::new();
+        self.tree.ended.insert(session, ended);
     }
 }

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A payload is records of one section, bincode, one after another. Sections come in the order of
-//! their numbers: head, sessions, inodes, entries, orphans, locks, end. The end holds a hash over
-//! the headers before it, in order: what is cut short or spliced is as damaged as a flipped bit.
-//! Bytes are the same for equal trees.
+//! their numbers: head, sessions, inodes, entries, orphans, who has them open, locks, end. The end
+//! holds a hash over the headers before it, in order: what is cut short or spliced is as damaged as
+//! a flipped bit. Bytes are the same for equal trees.
 
 use super::directory::Cookie;
 use super::home::Home;
@@ -25,7 +25,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const MAGIC: &[u8; 12] = b"keepfs tree\n";
 /// Raised with every change of what is written here.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Records are gathered up to here before a frame is written, bytes.
 const FRAME_BYTES: usize = 256 << 10;
 /// A record that claims to be larger is no record of ours, bytes.
@@ -39,8 +39,9 @@ enum Section {
     Inode = 3,
     Entry = 4,
     Orphan = 5,
-    Locks = 6,
-    End = 7,
+    Open = 6,
+    Locks = 7,
+    End = 8,
 }
 
 #[derive(Encode, Decode)]
@@ -84,8 +85,11 @@ impl Tree {
             limits: self.limits,
         };
         frames.record(Section::Head, &head)?;
-        for (session, of) in &self.sessions {
-            frames.record(Section::Session, &(session, &of.state))?;
+        for (session, of) in self.sessions.iter() {
+            frames.record(Section::Session, &(session, &of.state, false))?;
+        }
+        for (session, of) in self.ended.iter() {
+            frames.record(Section::Session, &(session, &of.state, true))?;
         }
         for (ino, inode) in self.inodes.iter() {
             frames.record(Section::Inode, &(ino, inode))?;
@@ -93,8 +97,11 @@ impl Tree {
         for (ino, inode) in self.inodes.iter() {
             write_entries(&mut frames, ino, inode)?;
         }
-        for (ino, orphan) in self.orphans.iter() {
-            frames.record(Section::Orphan, &(ino, orphan))?;
+        for (ino, _) in self.orphans.iter() {
+            frames.record(Section::Orphan, &(ino, self.doomed.contains(ino)))?;
+        }
+        for (open, ()) in self.open.iter() {
+            frames.record(Section::Open, &open)?;
         }
         frames.record(Section::Locks, &self.locks)?;
         frames.flush()?;
@@ -145,23 +152,36 @@ impl Tree {
                 self.limits = head.limits;
                 Ok(())
             }
-            Section::Session => records(payload, |(session, state): (SessionId, SessionState)| {
-                let restored = Session { state, ephemerals: CowMap::new() };
-                self.sessions.insert(session, Arc::new(restored));
-                Ok(())
-            }),
+            Section::Session => {
+                records(payload, |(session, state, over): (SessionId, SessionState, bool)| {
+                    let restored = Arc::new(Session { state, ephemerals: CowMap::new() });
+                    let sessions = if over { &mut self.ended } else { &mut self.sessions };
+                    sessions.insert(session, restored);
+                    Ok(())
+                })
+            }
             Section::Inode => records(payload, |(ino, inode): (Ino, Inode)| {
                 self.bytes += inode.stored();
                 self.inodes.insert(ino, inode);
                 Ok(())
             }),
             Section::Entry => records(payload, |entry| self.read_entry(entry)),
-            Section::Orphan => records(payload, |(ino, orphan): (Ino, Orphan)| {
-                self.orphans.insert(ino, orphan);
+            Section::Orphan => records(payload, |(ino, doomed): (Ino, bool)| {
+                self.orphans.insert(ino, Orphan::default());
+                if doomed {
+                    self.doomed.insert(ino, ());
+                }
+                Ok(())
+            }),
+            Section::Open => records(payload, |open: (SessionId, Ino)| {
+                let orphan = self.orphans.get_mut(open.1);
+                orphan.ok_or_else(|| damaged("what is open is no orphan"))?.open_in += 1;
+                self.open.insert(open, ());
                 Ok(())
             }),
             Section::Locks => {
                 self.locks = only_record::<LockTable>(payload)?;
+                self.hide_tickets();
                 Ok(())
             }
             Section::End => Ok(()),
@@ -174,7 +194,7 @@ impl Tree {
         directory.entries.put(entry.cookie, &entry.name, entry.ino);
         if let Some(owner) = entry.owner {
             directory.owners.insert(entry.cookie, owner);
-            if let Some(session) = self.session_mut(owner) {
+            if let Some(session) = self.owner_mut(owner) {
                 session.ephemerals.insert((entry.directory, entry.cookie), ());
             }
         }
@@ -264,8 +284,9 @@ fn read_frame(
         3 => Section::Inode,
         4 => Section::Entry,
         5 => Section::Orphan,
-        6 => Section::Locks,
-        7 => Section::End,
+        6 => Section::Open,
+        7 => Section::Locks,
+        8 => Section::End,
         other => return Err(damaged(format!("it has a part of unknown kind {other}"))),
     };
     Ok((section, read))

@@ -4,11 +4,13 @@
 //! the entry of that name; the others are hidden, inodes with a link but no entry, until it is
 //! their turn.
 
+use super::directory::{Cookie, Directory};
 use super::edit::Edit;
-use super::locks::{LockGrant, Owner, Span};
+use super::inode::Inode;
+use super::locks::{EndedTicket, LockGrant, Owner, Span};
 use super::name::check_name;
 use super::{
-    Create, Ino, Lock, LockOwner, Name, NewNode, Refusal, Reply, Role, SessionId, TicketInfo, Zxid,
+    Create, Ino, Lock, LockOwner, Name, NewNode, Refusal, Reply, Role, TicketInfo, Tree, Zxid,
 };
 
 impl Edit<'_> {
@@ -19,7 +21,7 @@ impl Edit<'_> {
         if self.directory(create.parent)?.entries.find(&create.name).is_some() {
             return Err(Refusal::AlreadyExists);
         }
-        self.add_ticket(create, who, false)
+        self.add_ticket(create, who, None)
     }
 
     /// Another opener of a ticket's name; if that is gone by now, its first.
@@ -36,16 +38,17 @@ impl Edit<'_> {
         if queue.state.role != Role::Lock {
             return Err(Refusal::Invalid);
         }
-        let taken = queue.entries.find(name).is_some();
+        let taken = queue.entries.find(name).map(|(cookie, _)| cookie);
         let create = Create { parent: directory, name: name.clone(), wait, ..create.clone() };
         self.add_ticket(&create, who, taken)
     }
 
+    /// `behind`: the entry that another ticket has under this name.
     fn add_ticket(
         &mut self,
         create: &Create,
         who: &TicketInfo,
-        hidden: bool,
+        behind: Option<Cookie>,
     ) -> Result<Reply, Refusal> {
         if create.node != NewNode::File {
             return Err(Refusal::NotPermitted);
@@ -67,11 +70,12 @@ impl Edit<'_> {
             create.wait,
         )?;
         self.add_inode(inode);
-        if !hidden {
-            self.add_entry(create.parent, &create.name, ino);
-            self.touch_listing(create.parent, 0);
-        } else if let Some(directory) = self.tree.directory_mut(create.parent) {
-            directory.state.hidden += 1;
+        match behind {
+            Some(cookie) => self.tree.hide_ticket(create.parent, cookie, ino),
+            None => {
+                self.add_entry(create.parent, &create.name, ino);
+                self.touch_listing(create.parent, 0);
+            }
         }
         Ok(match granted {
             LockGrant::Held { token } => Reply::Granted { ino, token },
@@ -92,25 +96,24 @@ impl Edit<'_> {
     /// Takes a ticket out of its queue and its directory; the next one holds.
     pub fn remove_ticket(&mut self, ticket: Ino) {
         let zxid = self.zxid();
-        let Some((directory, name)) = self.tree.locks.ticket_place(ticket) else { return };
+        let place = self.tree.locks.ticket_place(ticket);
+        let Some((directory, sequence, name)) = place else { return };
         let name = name.clone();
         let granted = self.tree.locks.remove_ticket(ticket, zxid);
-        self.hand_on_name(directory, &name, ticket);
+        self.hand_on_name(directory, &name, ticket, sequence);
         self.granted(granted);
     }
 
     /// The ticket has left the queue: the next one of its name becomes the entry.
-    fn hand_on_name(&mut self, directory: Ino, name: &[u8], ticket: Ino) {
+    fn hand_on_name(&mut self, directory: Ino, name: &[u8], ticket: Ino, sequence: u64) {
         let Ok(found) = self.directory(directory) else { return };
-        let hidden = found.state.hidden;
-        let visible = found.entries.find(name).filter(|(_, ino)| *ino == ticket);
-        let Some((cookie, _)) = visible else {
-            self.set_hidden(directory, hidden.saturating_sub(1));
+        let Some((cookie, shown)) = found.entries.find(name) else { return };
+        if shown != ticket {
+            self.show_ticket(directory, (cookie, sequence));
             return self.drop_link(ticket);
-        };
-        let next = self.tree.locks.ticket_named(directory, name).filter(|_| hidden > 0);
-        if let Some(next) = next {
-            self.set_hidden(directory, hidden - 1);
+        }
+        if let Some((place, next)) = found.next_hidden(cookie) {
+            self.show_ticket(directory, place);
             self.replace_entry(directory, cookie, next);
         } else {
             self.remove_entry(directory, cookie);
@@ -119,9 +122,10 @@ impl Edit<'_> {
         self.drop_link(ticket);
     }
 
-    fn set_hidden(&mut self, directory: Ino, hidden: u32) {
+    /// A ticket is hidden no more.
+    fn show_ticket(&mut self, directory: Ino, place: (Cookie, u64)) {
         if let Some(directory) = self.tree.directory_mut(directory) {
-            directory.state.hidden = hidden;
+            directory.hidden.remove(place);
         }
     }
 
@@ -166,13 +170,52 @@ impl Edit<'_> {
         Ok(Reply::Done)
     }
 
-    /// The locks and tickets of a session that ended.
-    pub fn end_locks(&mut self, session: SessionId) {
+    /// A piece of the locks and tickets of sessions that ended.
+    pub fn take_locks_back(&mut self, work: &mut usize) {
         let zxid = self.zxid();
-        let ended = self.tree.locks.end_session(session, zxid);
-        for (directory, name, ticket) in ended.tickets {
-            self.hand_on_name(directory, &name, ticket);
+        let ended = self.tree.locks.take_back(zxid, work);
+        for EndedTicket { directory, name, ticket, sequence } in ended.tickets {
+            self.hand_on_name(directory, &name, ticket, sequence);
         }
         self.granted(ended.grants);
+    }
+}
+
+impl Directory {
+    /// The first hidden ticket behind the entry, in queue order.
+    fn next_hidden(&self, cookie: Cookie) -> Option<((Cookie, u64), Ino)> {
+        let (place, ticket) = self.hidden.from((cookie, 0)).next()?;
+        (place.0 == cookie).then_some((place, *ticket))
+    }
+}
+
+impl Tree {
+    /// A ticket of a name that another one has waits behind that entry.
+    fn hide_ticket(&mut self, directory: Ino, cookie: Cookie, ticket: Ino) {
+        let place = self.locks.ticket_place(ticket);
+        let Some(sequence) = place.map(|(_, sequence, _)| sequence) else { return };
+        if let Some(directory) = self.directory_mut(directory) {
+            directory.hidden.insert((cookie, sequence), ticket);
+        }
+    }
+
+    /// Finds the hidden tickets: they follow from the queues and the entries.
+    pub(super) fn hide_tickets(&mut self) {
+        let mut hidden = Vec::new();
+        for directory in self.locks.directories() {
+            let Some(Some(found)) = self.inodes.get(directory).map(Inode::directory) else {
+                continue;
+            };
+            for (_, name, ticket) in self.locks.tickets_after(directory, 0) {
+                if let Some((cookie, shown)) = found.entries.find(name)
+                    && shown != ticket
+                {
+                    hidden.push((directory, cookie, ticket));
+                }
+            }
+        }
+        for (directory, cookie, ticket) in hidden {
+            self.hide_ticket(directory, cookie, ticket);
+        }
     }
 }

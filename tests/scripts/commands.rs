@@ -11,6 +11,8 @@ pub struct TreeStage {
     seconds: u64,
     sessions: BTreeMap<String, (SessionId, u64)>,
     last: Option<Proposal>,
+    /// What an entry may do beside what it asks for, if a script says so.
+    work: Option<usize>,
 }
 
 type Parsed<T> = Result<T, String>;
@@ -45,7 +47,13 @@ impl Stage for TreeStage {
 
 impl TreeStage {
     pub fn new() -> TreeStage {
-        TreeStage { tree: Tree::new(), seconds: 0, sessions: BTreeMap::new(), last: None }
+        TreeStage {
+            tree: Tree::new(),
+            seconds: 0,
+            sessions: BTreeMap::new(),
+            last: None,
+            work: None,
+        }
     }
 
     /// Commands about the script's own world.
@@ -73,6 +81,12 @@ impl TreeStage {
                 let printed = self.apply(proposal);
                 self.last = last;
                 Ok(printed)
+            })),
+            // Entries do no more than so much beside what they ask for.
+            "pieces" => Some(words.word().and_then(|work| {
+                self.work = Some(work.parse().map_err(|_| "no number")?);
+                self.work.into_iter().for_each(|work| self.tree.limit_work(work));
+                Ok(String::new())
             })),
             // Snapshot, and go on with what is read from it.
             "restart" => Some(self.restart()),
@@ -117,6 +131,7 @@ impl TreeStage {
         let mut bytes = Vec::new();
         self.tree.write_snapshot(&mut bytes).map_err(|error| error.to_string())?;
         self.tree = Tree::read_snapshot(&mut &bytes[..]).map_err(|error| error.to_string())?;
+        self.work.into_iter().for_each(|work| self.tree.limit_work(work));
         let mut again = Vec::new();
         self.tree.write_snapshot(&mut again).map_err(|error| error.to_string())?;
         let equal = bytes == again;
@@ -194,6 +209,7 @@ fn place(tree: &Tree, path: &str) -> Parsed<(Ino, Name)> {
 fn parse(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
     match verb {
         "close" => Ok(Command::CloseSession),
+        "work" => Ok(Command::Work),
         "create" | "mkdir" | "mkfifo" | "mksock" | "symlink" | "mknod" | "join" => {
             create(tree, verb, words)
         }

@@ -81,9 +81,14 @@ pub fn query(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Option<Result<St
         "xattrs" => xattrs,
         "sessions" => sessions,
         "usage" => usage,
+        "left" => left,
         _ => return None,
     };
     Some(answer(tree, verb, words))
+}
+
+fn left(tree: &Tree, _: &str, _: &mut Words<'_>) -> Result<String, String> {
+    Ok(if tree.has_work() { "something\n" } else { "nothing\n" }.into())
 }
 
 fn on_inode(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Result<String, String> {

@@ -74,7 +74,7 @@ impl Log {
     fn clusters_own(&self, dice: &mut Dice) -> Command {
         let hosts = ["a", "b", "c"];
         let some = |dice: &mut Dice| SessionId(1 + dice.roll(self.entries.len() as u64 + 1));
-        match dice.roll(8) {
+        match dice.roll(12) {
             0..6 => Command::OpenSession {
                 host: dice.pick(&hosts).as_bytes().into(),
                 replica: ReplicaId(1),
@@ -82,7 +82,8 @@ impl Log {
                 timeout_ms: 1,
             },
             6 => Command::ExpireSessions { sessions: vec![some(dice), some(dice)] },
-            _ => Command::SetMembers { members: Vec::new() },
+            7 => Command::SetMembers { members: Vec::new() },
+            _ => Command::Work,
         }
     }
 
@@ -134,6 +135,7 @@ impl Log {
             },
             _ if dice.roll(4) == 0 => Command::CloseSession,
             _ if dice.roll(10) > 0 => Command::Write(self.write(dice)),
+            _ if dice.roll(2) == 0 => Command::Work,
             _ => Command::Found { cluster: 1, members: Vec::new(), limits: limits(dice) },
         }
     }

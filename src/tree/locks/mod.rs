@@ -5,23 +5,25 @@
 //! zxid of the entry that granted it: whoever holds later has the larger token.
 
 mod deadlock;
+mod ending;
 mod queue;
 mod ranges;
 mod tickets;
 mod view;
 
-use super::{Ino, Lock, LockOwner, Name, Refusal, SessionId, Stamp, Zxid};
+use super::{Ino, Lock, LockOwner, Refusal, SessionId, Stamp, Zxid};
 use crate::cow::CowMap;
+use crate::limits::WORK_IN_ONE_ENTRY_MAX;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use queue::RangeQueue;
 use ranges::Request;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tickets::TicketQueue;
 
+pub use ending::{EndedLocks, EndedTicket};
 pub use ranges::{Owner, Span};
 
 /// All locks of a tree. A clone costs a reference per chunk of 64, and shares the queues, and their
@@ -39,7 +41,13 @@ pub struct LockTable {
     tickets: CowMap<Ino, (Ino, u64), 64>,
     /// Each session's tickets, by directory and sequence; follows from `directories`.
     owned: CowMap<(SessionId, Ino, u64), (), 64>,
+    /// Sessions that ended and have something here yet: nothing is granted to them.
+    dying: Dying,
+    /// Files whose queues have more to grant than one entry may.
+    unsettled: CowMap<Ino, (), 64>,
 }
+
+type Dying = CowMap<SessionId, (), 64>;
 
 /// What asking for a lock came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +70,6 @@ pub struct Grant {
     /// The zxid under which it queued.
     pub waiter: Zxid,
     pub token: Zxid,
-}
-
-/// What a session's end does to the locks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndedLocks {
-    pub grants: Vec<Grant>,
-    /// (directory, name, ticket): already out of their queues, to be removed from their
-    /// directories.
-    pub tickets: Vec<(Ino, Name, Ino)>,
 }
 
 impl LockTable {
@@ -156,36 +155,9 @@ impl LockTable {
         }
     }
 
-    /// Takes back everything of a session, and only then hands it on: nothing is granted to what
-    /// ends with the session.
-    pub fn end_session(&mut self, session: SessionId, zxid: Zxid) -> EndedLocks {
-        let mut ended = EndedLocks::default();
-        let files: Vec<_> = self.files_of(session).collect();
-        let mut freed: BTreeMap<Ino, Vec<Span>> = BTreeMap::new();
-        for (owner, ino) in files {
-            self.files.remove((session, owner.owner, ino));
-            let spans = self.with_queue(ino, |queue| queue.withdraw_all(owner));
-            freed.entry(ino).or_default().extend(spans);
-        }
-        for (ino, spans) in freed {
-            ended.grants.extend(self.settle(ino, spans, zxid));
-        }
-        let tickets: Vec<_> = self.tickets_of(session).collect();
-        for (directory, ticket) in &tickets {
-            if let Some((_, name)) = self.ticket_place(*ticket) {
-                ended.tickets.push((*directory, name.clone(), *ticket));
-            }
-            self.take_ticket(*ticket);
-        }
-        let directories: BTreeSet<Ino> = tickets.iter().map(|(directory, _)| *directory).collect();
-        for directory in directories {
-            ended.grants.extend(self.settle_tickets(directory, zxid));
-        }
-        ended
-    }
-
     /// The inode is no more: neither are its ranges, nor the queue if it was a `lock` directory.
     pub fn forget(&mut self, ino: Ino) {
+        self.unsettled.remove(ino);
         if let Some(queue) = self.ranges.remove(ino) {
             self.in_ranges -= queue.len();
             let requests = queue.held().map(|held| &held.request).chain(queue.waiting());
@@ -241,11 +213,16 @@ impl LockTable {
         self.settle(ino, freed, zxid)
     }
 
+    /// Grants what can be granted now, as much as one entry may.
     fn settle(&mut self, ino: Ino, freed: Vec<Span>, zxid: Zxid) -> Vec<Grant> {
-        let granted = match freed.is_empty() {
-            true => Vec::new(),
-            false => self.with_queue(ino, |queue| queue.settle(freed, zxid)),
-        };
+        let mut granted = Vec::new();
+        if !freed.is_empty() {
+            let dying = self.dying.clone();
+            granted = self.with_queue(ino, |queue| queue.settle(freed, zxid, &dying));
+            if granted.len() >= WORK_IN_ONE_ENTRY_MAX {
+                self.unsettled.insert(ino, ());
+            }
+        }
         if self.ranges.get(ino).is_some_and(|queue| queue.is_empty()) {
             self.ranges.remove(ino);
         }
@@ -280,11 +257,13 @@ fn grants(ino: Ino, granted: Vec<Request>, token: Zxid) -> Vec<Grant> {
     granted.into_iter().map(grant).collect()
 }
 
-/// Only the queues: the rest follows from them.
+/// The queues and what is left to do: the rest follows from the queues.
 impl Encode for LockTable {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.ranges.encode(encoder)?;
-        self.directories.encode(encoder)
+        self.directories.encode(encoder)?;
+        self.dying.encode(encoder)?;
+        self.unsettled.encode(encoder)
     }
 }
 
@@ -293,6 +272,8 @@ impl<Context> Decode<Context> for LockTable {
         let mut table = LockTable {
             ranges: Decode::decode(decoder)?,
             directories: Decode::decode(decoder)?,
+            dying: Decode::decode(decoder)?,
+            unsettled: Decode::decode(decoder)?,
             ..LockTable::default()
         };
         for (ino, queue) in table.ranges.iter() {

@@ -7,9 +7,10 @@
 //! its owner before.
 
 use super::super::{LockMode, Zxid};
+use super::Dying;
 use super::ranges::{Held, Owner, Request, Span};
 use crate::cow::CowMap;
-use crate::limits::{LOCK_QUEUE_MAX, RANGES_MAX};
+use crate::limits::{LOCK_QUEUE_MAX, RANGES_MAX, WORK_IN_ONE_ENTRY_MAX};
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -274,11 +275,14 @@ impl RangeQueue {
     }
 
     /// Grants what can be granted now that `freed` is free, in the order of asking. Only requests
-    /// that overlap it can have become grantable.
-    pub fn settle(&mut self, mut freed: Vec<Span>, token: Zxid) -> Vec<Request> {
+    /// that overlap it can have become grantable. Stops at what one entry may do; `dying` get
+    /// nothing.
+    pub fn settle(&mut self, mut freed: Vec<Span>, token: Zxid, dying: &Dying) -> Vec<Request> {
         let mut granted = Vec::new();
         let mut from = 0;
-        while let Some(waiter) = self.next_to_grant(from, &freed) {
+        while granted.len() < WORK_IN_ONE_ENTRY_MAX
+            && let Some(waiter) = self.next_to_grant(from, &freed, dying)
+        {
             let Some(request) = self.dequeue(waiter) else { break };
             granted.push(request.clone());
             let others = self.waits_of(request.by).next().is_some();
@@ -292,22 +296,28 @@ impl RangeQueue {
     }
 
     /// The first waiter from `from` on that can have now what it waits for.
-    fn next_to_grant(&self, from: Zxid, freed: &[Span]) -> Option<Zxid> {
+    fn next_to_grant(&self, from: Zxid, freed: &[Span], dying: &Dying) -> Option<Zxid> {
         if freed.is_empty() {
             return None;
         }
         if self.odd == 0 {
             let (waiter, first) = self.waiting.first()?;
+            if dying.contains(first.by.session) {
+                return None;
+            }
             let free = match first.mode {
                 LockMode::Exclusive => self.held.is_empty(),
                 LockMode::Shared => self.exclusive == 0,
             };
             return free.then_some(waiter);
         }
-        let overlaps = |request: &Request| freed.iter().any(|span| span.overlaps(request.span));
+        let may_have = |request: &Request| {
+            freed.iter().any(|span| span.overlaps(request.span))
+                && !dying.contains(request.by.session)
+        };
         let mut later = self.waiting.from(from);
         later
-            .find(|(_, request)| overlaps(request) && !self.is_blocked(request))
+            .find(|(_, request)| may_have(request) && !self.is_blocked(request))
             .map(|(waiter, _)| waiter)
     }
 

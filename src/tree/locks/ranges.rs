@@ -12,6 +12,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// Every byte a file can have.
+    pub const WHOLE: Span = Span { start: 0, end: u64::MAX };
+
     pub fn overlaps(self, other: Span) -> bool {
         self.start <= other.end && other.start <= self.end
     }

@@ -1,7 +1,7 @@
 //! The queue of one `lock` directory: its tickets by sequence. The first one holds.
 
 use super::super::{Ino, Name, Refusal, SessionId, Stamp, TicketInfo, Zxid};
-use super::{Grant, LockGrant, LockTable, queue_of};
+use super::{Dying, Grant, LockGrant, LockTable, queue_of};
 use crate::cow::CowMap;
 use crate::limits::LOCK_QUEUE_MAX;
 use bincode::{Decode, Encode};
@@ -42,10 +42,11 @@ impl TicketQueue {
         self.tickets.remove(sequence)
     }
 
-    /// Grants the head, unless it has been granted already.
-    pub fn settle(&mut self, token: Zxid) -> Option<&Ticket> {
+    /// Grants the head, unless it has been granted already, or its session is ending: then its turn
+    /// passes when it is taken out.
+    pub fn settle(&mut self, token: Zxid, dying: &Dying) -> Option<&Ticket> {
         let (sequence, head) = self.tickets.first()?;
-        if head.token.is_some() {
+        if head.token.is_some() || dying.contains(head.session) {
             return None;
         }
         let head = self.tickets.get_mut(sequence)?;
@@ -103,7 +104,7 @@ impl LockTable {
         });
         self.tickets.insert(ticket, (directory, sequence));
         self.owned.insert((session, directory, sequence), ());
-        Ok(match queue.settle(zxid) {
+        Ok(match queue.settle(zxid, &self.dying) {
             Some(_) => LockGrant::Held { token: zxid },
             None => LockGrant::Queued { waiter: zxid },
         })
@@ -135,7 +136,8 @@ impl LockTable {
     }
 
     pub(super) fn settle_tickets(&mut self, directory: Ino, zxid: Zxid) -> Option<Grant> {
-        let head = Arc::make_mut(self.directories.get_mut(directory)?).settle(zxid)?;
+        let queue = Arc::make_mut(self.directories.get_mut(directory)?);
+        let head = queue.settle(zxid, &self.dying)?;
         Some(Grant { session: head.session, ino: head.ino, waiter: head.waiter, token: zxid })
     }
 }

@@ -28,11 +28,11 @@ impl LockTable {
         Some(view_of_ticket(directory, sequence, found, queue.position(sequence)))
     }
 
-    /// The `lock` directory whose ticket this inode is, and the ticket's name.
-    pub fn ticket_place(&self, ticket: Ino) -> Option<(Ino, &Name)> {
+    /// The `lock` directory whose ticket this inode is, and the ticket's sequence and name.
+    pub fn ticket_place(&self, ticket: Ino) -> Option<(Ino, u64, &Name)> {
         let (directory, sequence) = *self.tickets.get(ticket)?;
         let found = self.directories.get(directory)?.get(sequence)?;
-        Some((directory, &found.name))
+        Some((directory, sequence, &found.name))
     }
 
     /// The first holder of a file's ranges, or of a `lock` directory.
@@ -87,10 +87,9 @@ impl LockTable {
         tickets.map(|(sequence, ticket)| (sequence, &ticket.name, ticket.ino))
     }
 
-    /// The first ticket of this name in queue order: the one the name stands for.
-    pub fn ticket_named(&self, directory: Ino, name: &[u8]) -> Option<Ino> {
-        let mut tickets = self.tickets_after(directory, 0);
-        tickets.find(|(_, other, _)| &***other == name).map(|(_, _, ticket)| ticket)
+    /// The `lock` directories that have had a ticket.
+    pub fn directories(&self) -> impl Iterator<Item = Ino> {
+        self.directories.iter().map(|(ino, _)| ino)
     }
 
     /// What stands in the way of such a range right now (`F_GETLK`).
