@@ -24,6 +24,10 @@ pub enum Error {
     /// A flag, a variable or a line of the configuration file.
     #[error("{0}")]
     Configuration(String),
+    /// The cluster has no place for this replica as it is: its data directory was wiped, or copied,
+    /// or is another cluster's. Trying again changes nothing.
+    #[error("{0}")]
+    Refused(String),
     #[error("backup: {0}")]
     Backup(String),
     #[error("{0}")]

@@ -249,8 +249,16 @@ fn identity(name: &str) -> Identity {
         name: name.into(),
         address: "127.0.0.1:7411".into(),
         learner: false,
+        incarnation: 77,
     };
-    Identity { id: ReplicaId(1), name: name.into(), cluster: Some(42), members: vec![member] }
+    Identity {
+        id: ReplicaId(1),
+        name: name.into(),
+        incarnation: u64::MAX,
+        cluster: Some(42),
+        members: vec![member],
+        heard: [(ReplicaId(1), 3)].into(),
+    }
 }
 
 #[test]
@@ -312,9 +320,9 @@ fn another_format_and_a_lost_identity_are_refused_with_advice() {
     directory.write_identity(&identity("a")).unwrap();
     let file = path.path().join("identity");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("format = 1", "format = 2")).unwrap();
+    fs::write(&file, text.replace("format = 2", "format = 3")).unwrap();
     let error = directory.identity().unwrap_err().to_string();
-    assert!(error.contains("newer keepfs (format 2"), "{error}");
+    assert!(error.contains("newer keepfs (format 3"), "{error}");
     fs::write(&file, &text[..text.len() / 2]).unwrap();
     assert!(matches!(directory.identity(), Err(Error::Damaged { .. })));
     fs::remove_file(&file).unwrap();

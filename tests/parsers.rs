@@ -85,15 +85,20 @@ fn a_log_entry() {
 }
 
 fn messages() -> Vec<PeerMessage> {
-    let member =
-        Member { id: ReplicaId(3), name: "c".into(), address: "c:1".into(), learner: true };
+    let member = Member {
+        id: ReplicaId(3),
+        name: "c".into(),
+        address: "c:1".into(),
+        learner: true,
+        incarnation: 1,
+    };
     vec![
         PeerMessage::Raft(vec![7; 40]),
         PeerMessage::Snapshot { index: 1 << 40, term: 3, message: vec![1; 20] },
         PeerMessage::Forward(proposals().into_iter().take(20).collect()),
         PeerMessage::KeepAlive { session: SessionId(9), sent: u64::MAX },
         PeerMessage::Digest { zxid: 5, digest: u64::MAX },
-        PeerMessage::Join { id: 1, name: "d".into(), address: "d:7411".into() },
+        PeerMessage::Join { id: 1, name: "d".into(), address: "d:7411".into(), incarnation: 9 },
         PeerMessage::MemberAnswer { id: 2, result: Ok(vec![member]) },
         PeerMessage::MemberAnswer { id: 2, result: Err("no".into()) },
     ]

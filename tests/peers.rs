@@ -1,10 +1,11 @@
 //! The transport: who may talk to whom, what arrives, and what becomes of big transfers.
 
 use keepfs::peers::bulk::BulkHandler;
-use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig};
+use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig, Reason, TurnedAway};
 use keepfs::replica::PeerMessage;
 use keepfs::tree::{Member, ReplicaId};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -15,6 +16,12 @@ use std::time::{Duration, Instant};
 struct Heard {
     messages: Mutex<Vec<(ReplicaId, PeerMessage)>>,
     unreachable: Mutex<Vec<ReplicaId>>,
+    /// Who was heard first: incarnation and start.
+    met: Mutex<BTreeMap<ReplicaId, (u64, u64)>>,
+    /// The starts of its own data directory, besides the present one.
+    lived: Mutex<Vec<u64>>,
+    copy: Mutex<Option<String>>,
+    turned_away: Mutex<Vec<TurnedAway>>,
 }
 
 impl PeerHandler for Heard {
@@ -26,8 +33,31 @@ impl PeerHandler for Heard {
         self.unreachable.lock().push(peer);
     }
 
-    fn join(&self, name: &str, _: &str) -> Result<Vec<Member>, String> {
+    fn join(&self, name: &str, _: &str, _: u64) -> Result<Vec<Member>, String> {
         Err(format!("no room for {name}"))
+    }
+
+    fn meet(&self, id: ReplicaId, incarnation: u64, start: u64) -> Result<(), String> {
+        let known = self.met.lock().insert(id, (incarnation, start)).is_some();
+        let believed = self.messages.lock().iter().any(|(from, _)| *from == id);
+        assert!(known || !believed, "believed unmet");
+        Ok(())
+    }
+
+    fn remembered(&self, id: ReplicaId) -> u64 {
+        self.met.lock().get(&id).map_or(0, |(_, start)| *start)
+    }
+
+    fn has_lived_through(&self, start: u64) -> bool {
+        self.lived.lock().contains(&start)
+    }
+
+    fn is_copy(&self, why: &str) {
+        *self.copy.lock() = Some(why.to_owned());
+    }
+
+    fn turned_away(&self, _: ReplicaId, why: &TurnedAway) {
+        self.turned_away.lock().push(why.clone());
     }
 }
 
@@ -59,7 +89,13 @@ impl Drop for Host {
 }
 
 fn member(id: u64, address: &str) -> Member {
-    Member { id: ReplicaId(id), name: format!("r{id}"), address: address.into(), learner: false }
+    Member {
+        id: ReplicaId(id),
+        name: format!("r{id}"),
+        address: address.into(),
+        learner: false,
+        incarnation: id,
+    }
 }
 
 /// What may differ between the two ends.
@@ -67,26 +103,41 @@ fn member(id: u64, address: &str) -> Member {
 struct Identity {
     id: u64,
     name: String,
+    incarnation: u64,
+    start: u64,
     cluster: Option<u128>,
     bootstrap: u64,
 }
 
 fn identity(id: u64) -> Identity {
-    Identity { id, name: format!("r{id}"), cluster: Some(7), bootstrap: 0 }
+    let name = format!("r{id}");
+    Identity { id, name, incarnation: id, start: 10 + id, cluster: Some(7), bootstrap: 0 }
 }
 
 fn run(listener: Listener, identity: Identity, members: &[Member]) -> Host {
+    run_with(listener, identity, members, |_| {})
+}
+
+fn run_with(
+    listener: Listener,
+    identity: Identity,
+    members: &[Member],
+    prepare: impl FnOnce(&Heard),
+) -> Host {
     let peers = Peers::new(
         listener,
         PeersConfig {
             id: ReplicaId(identity.id),
             name: identity.name,
+            incarnation: identity.incarnation,
+            start: identity.start,
             bootstrap: identity.bootstrap,
             cluster: identity.cluster,
             members: members.to_vec(),
         },
     );
     let heard = Arc::new(Heard::default());
+    prepare(&heard);
     peers.run(heard.clone()).unwrap();
     Host { peers, heard }
 }
@@ -178,7 +229,9 @@ fn a_second_process_with_one_id_is_not_heard() {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let members =
         [member(1, &listener.address().to_string()), member(2, &two.peers.address().to_string())];
-    let copy = run(listener, identity(1), &members);
+    // Made while the first runs: it knows of that start.
+    let copy = Identity { start: 21, ..identity(1) };
+    let copy = run_with(listener, copy, &members, |heard| heard.lived.lock().push(11));
     for _ in 0..50 {
         one.say(2, 1);
         copy.say(2, 666);
@@ -338,6 +391,56 @@ fn a_fetch_gives_the_range_or_an_error() {
 fn a_join_that_is_refused_says_why() {
     let (one, _two) = pair(identity(1), identity(2));
     let address = one.peers.address().to_string();
-    let error = keepfs::peers::ask_to_join(&address, "new", "127.0.0.1:1").unwrap_err().to_string();
+    let error =
+        keepfs::peers::ask_to_join(&address, "new", "127.0.0.1:1", 5).unwrap_err().to_string();
     assert!(error.contains("no room for new") && error.contains(&address), "{error}");
+}
+
+#[test]
+fn another_data_directory_under_a_members_name_is_turned_away_and_told_what_to_do() {
+    let (one, two) = pair(identity(1), Identity { incarnation: 99, ..identity(2) });
+    eventually("it is told", || !two.heard.turned_away.lock().is_empty());
+    let told = two.heard.turned_away.lock()[0].clone();
+    assert_eq!(told.reason, Reason::Forgotten);
+    assert!(told.text.contains("keepfs member replace r2"), "{told}");
+    for zxid in 1..50 {
+        two.say(1, zxid);
+        one.say(2, zxid);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(one.visible().is_empty() && two.visible().is_empty(), "nothing is said either way");
+    assert!(one.heard.met.lock().is_empty());
+}
+
+#[test]
+fn a_data_directory_that_does_not_know_a_start_somebody_heard_of_is_a_copy() {
+    let listeners =
+        [Listener::bind("127.0.0.1:0").unwrap(), Listener::bind("127.0.0.1:0").unwrap()];
+    let members = [
+        member(1, &listeners[0].address().to_string()),
+        member(2, &listeners[1].address().to_string()),
+    ];
+    let [first, second] = listeners;
+    let remembers = |heard: &Heard| {
+        heard.met.lock().insert(ReplicaId(2), (2, 5));
+    };
+    let one = run_with(first, identity(1), &members, remembers);
+    let two = run_with(second, identity(2), &members, |heard| heard.lived.lock().push(5));
+    eventually("one that knows the start is heard", || {
+        two.say(1, 7);
+        one.visible().contains(&7)
+    });
+    assert_eq!(one.heard.met.lock()[&ReplicaId(2)], (2, 12), "its newest start");
+    drop(two);
+    let again = Listener::bind(&members[1].address).unwrap();
+    let copy = run(again, Identity { start: 13, ..identity(2) }, &members);
+    eventually("one that does not finds out", || copy.heard.copy.lock().is_some());
+    let why = copy.heard.copy.lock().clone().unwrap();
+    assert!(why.contains("old copy") && why.contains("keepfs member replace r2"), "{why}");
+    for _ in 0..20 {
+        copy.say(1, 8);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!one.visible().contains(&8));
+    assert_eq!(one.heard.met.lock()[&ReplicaId(2)], (2, 12), "a copy does not count as a start");
 }

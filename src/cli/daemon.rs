@@ -87,7 +87,10 @@ fn watch(
             }
             default(LOOK_EVERY) => {
                 if let Some(reason) = node.failed() {
-                    return Err(Error::Other(reason));
+                    return Err(match node.was_refused() {
+                        true => Error::Refused(reason),
+                        false => Error::Other(reason),
+                    });
                 }
                 memory.look(node);
             }

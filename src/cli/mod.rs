@@ -1,7 +1,8 @@
 //! The command line: one file a verb. Thin; what a verb does lives below.
 //!
-//! Exit codes: 0 done, 1 failed (one sentence on standard error), 2 the command line is wrong, 70 a
-//! daemon panicked.
+//! Exit codes: 0 done, 1 failed (one sentence on standard error), 2 the command line is wrong, 3
+//! the cluster has no place for this replica as it is and an operator must decide, 70 a daemon
+//! panicked.
 
 mod address;
 mod bench;
@@ -40,6 +41,9 @@ struct Cli {
     verb: Verb,
 }
 
+/// So that systemd can be told not to try again (`RestartPreventExitStatus=3`).
+const REFUSED: u8 = 3;
+
 #[derive(Subcommand)]
 enum Verb {
     Playground(playground::Args),
@@ -69,7 +73,10 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error: Error| {
         complain(&error);
-        ExitCode::FAILURE
+        match error {
+            Error::Refused(_) => ExitCode::from(REFUSED),
+            _ => ExitCode::FAILURE,
+        }
     })
 }
 

@@ -3,7 +3,9 @@
 use super::identity::Identity;
 use super::private;
 use super::snapshots::Snapshots;
+use super::starts::{self, Starts};
 use crate::error::Error;
+use crate::tree::Incarnation;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -74,6 +76,16 @@ impl DataDirectory {
     /// Replaces the identity, atomically and durably.
     pub fn write_identity(&self, identity: &Identity) -> Result<(), Error> {
         identity.write(&self.path.join("identity"))
+    }
+
+    /// A new one, for an identity that is being made.
+    pub fn new_incarnation() -> Result<Incarnation, Error> {
+        starts::random()
+    }
+
+    /// Notes that a replica starts, durably; to be done before it says anything to anyone.
+    pub fn note_start(&self) -> Result<Starts, Error> {
+        Starts::note(&self.path.join("starts"))
     }
 
     fn holds_entries(&self) -> bool {

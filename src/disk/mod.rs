@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/identity     whose directory this is          identity.rs
+//! DIR/starts       its starts                       starts.rs
 //! DIR/lock         held by the running process      directory.rs
 //! DIR/log/         the Raft log and hard state      log.rs on log_files.rs
 //! DIR/snapshots/   the tree at an index, whole      snapshots.rs
@@ -18,6 +19,7 @@ mod log;
 mod log_files;
 pub mod private;
 mod snapshots;
+mod starts;
 mod torn;
 
 pub use directory::DataDirectory;
@@ -25,6 +27,7 @@ pub use identity::{FORMAT, Identity};
 pub use log::RaftLog;
 pub use log_files::{FaultInjector, FileOperation};
 pub use snapshots::{ReceivedSnapshot, SnapshotFile, SnapshotReader, Snapshots};
+pub use starts::Starts;
 
 use raft::eraftpb::{Entry, HardState};
 use std::io;

@@ -5,14 +5,13 @@ mod farewell;
 
 use super::shared::{Job, Shared, refuse};
 use super::snapshots::{self, Arrived, Trigger};
-use super::{Done, Event, clock};
-use crate::disk::Identity;
+use super::{Done, Event, acquaintance, clock};
 use crate::mailbox::Taken;
 use crate::replica::{
     Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, ReplicaStatus,
     SessionEvent, SnapshotMark,
 };
-use crate::tree::{Change, ReplicaId, SessionId, Tree};
+use crate::tree::{Change, Member, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
 use farewell::Farewell;
 use log::{info, warn};
@@ -27,7 +26,6 @@ use std::time::Instant;
 pub struct Driver {
     shared: Arc<Shared>,
     replica: Replica,
-    identity: Identity,
     next_id: u64,
     asked: HashMap<u64, Done>,
     members_asked: HashMap<u64, Sender<MembersAnswer>>,
@@ -45,13 +43,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(shared: Arc<Shared>, mut replica: Replica, identity: Identity) -> Driver {
+    pub fn new(shared: Arc<Shared>, mut replica: Replica) -> Driver {
         replica.restored(&shared.tree.read());
         let trigger = Trigger::new(&shared);
         Driver {
             shared,
             replica,
-            identity,
             next_id: 0,
             asked: HashMap::new(),
             members_asked: HashMap::new(),
@@ -69,6 +66,7 @@ impl Driver {
     /// Runs until the node stops or fails.
     pub fn run(mut self) {
         self.learn_members();
+        self.step_met(clock::now());
         // What is committed is applied before the first tick: the only voter campaigns in it.
         self.carry_out_all(clock::now());
         let mut jobs = Vec::new();
@@ -121,9 +119,9 @@ impl Driver {
                 }
             }
             Job::Persisted { number } => self.replica.step(now, Input::Persisted { number }),
-            Job::AddMember { name, address, answer } => {
+            Job::AddMember { name, address, incarnation, answer } => {
                 let id = self.remember_members(answer);
-                self.replica.step(now, Input::AddMember { id, name, address });
+                self.replica.step(now, Input::AddMember { id, name, address, incarnation });
             }
             Job::RemoveMember { member, answer } => {
                 let id = self.remember_members(answer);
@@ -358,21 +356,23 @@ impl Driver {
             let tree = self.shared.tree.read();
             (tree.members().to_vec(), tree.cluster())
         };
-        let mut identity = self.identity.clone();
         if let Some(cluster) = cluster {
-            identity.cluster = Some(cluster);
             self.shared.peers.set_cluster(cluster);
         }
-        if !members.is_empty() {
-            identity.members = members.clone();
-            if let Err(error) = self.shared.peers.set_members(members, self.shared.clone()) {
-                warn!("{error}");
-            }
+        let members = acquaintance::learn(&self.shared, cluster, members);
+        if !members.is_empty()
+            && let Err(error) = self.shared.peers.set_members(members, self.shared.clone())
+        {
+            warn!("{error}");
         }
-        if identity != self.identity {
-            match self.shared.directory.write_identity(&identity) {
-                Ok(()) => self.identity = identity,
-                Err(error) => self.shared.fail(error.to_string()),
+    }
+
+    /// The founders that were heard before this start.
+    fn step_met(&mut self, now: Moment) {
+        let members = self.shared.identity.lock().members.clone();
+        for Member { id: peer, incarnation, .. } in members {
+            if incarnation != 0 {
+                self.replica.step(now, Input::Met { peer, incarnation });
             }
         }
     }

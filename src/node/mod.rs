@@ -8,9 +8,11 @@
 //!               \---- Persisted, SnapshotWritten, ... ----/
 //! ```
 
+mod acquaintance;
 mod belief;
 mod clock;
 mod driver;
+mod identify;
 mod metrics;
 mod persist;
 mod recovery;
@@ -27,7 +29,7 @@ use crate::disk::FaultInjector;
 use crate::error::Error;
 use crate::peers::bulk::Bulk;
 use crate::replica::MembersAnswer;
-use crate::tree::{Command, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
@@ -210,8 +212,13 @@ impl Node {
 
     /// Adds a replica to the cluster, without a vote until it has caught up; the members with it.
     /// Waits for the commit.
-    pub fn add_member(&self, name: String, address: String) -> MembersAnswer {
-        self.shared().change_members(|answer| Job::AddMember { name, address, answer })
+    pub fn add_member(
+        &self,
+        name: String,
+        address: String,
+        incarnation: Incarnation,
+    ) -> MembersAnswer {
+        self.shared().change_members(|answer| Job::AddMember { name, address, incarnation, answer })
     }
 
     /// Removes a replica from the cluster for good. Waits for the commit.
@@ -237,6 +244,12 @@ impl Node {
     /// Why the node stopped by itself (a failed disk, a digest that differs), once it has.
     pub fn failed(&self) -> Option<String> {
         self.shared().failed().cloned()
+    }
+
+    /// Whether it stopped because the cluster has no place for it as it is: a wiped or copied data
+    /// directory, another cluster's.
+    pub fn was_refused(&self) -> bool {
+        self.shared().was_refused()
     }
 
     /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads. The tree can

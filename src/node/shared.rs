@@ -1,17 +1,18 @@
 //! What the threads of one node share.
 
+use super::acquaintance::{self, Refusals};
 use super::belief::Belief;
 use super::metrics::Metrics;
 use super::snapshots::Arrived;
 use super::{Done, Event, NodeConfig};
-use crate::disk::{DataDirectory, Disk, Snapshots};
+use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
 use crate::mailbox::Mailbox;
 use crate::panics;
-use crate::peers::{PeerHandler, Peers};
+use crate::peers::{PeerHandler, Peers, TurnedAway};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Member, ReplicaId, SessionId, Tree};
+use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -33,6 +34,9 @@ pub struct Shared {
     /// Absolute.
     pub data: PathBuf,
     pub directory: DataDirectory,
+    /// As the file in the directory has it.
+    pub identity: Mutex<Identity>,
+    pub starts: Starts,
     pub disk: Arc<dyn Disk>,
     pub snapshots: Snapshots,
     pub peers: Peers,
@@ -52,7 +56,9 @@ pub struct Shared {
     /// As of the last tick.
     pub status: Mutex<ReplicaStatus>,
     pub metrics: Metrics,
+    pub refusals: Refusals,
     failed: OnceLock<String>,
+    refused: AtomicBool,
 }
 
 /// All that the driver is told.
@@ -79,6 +85,7 @@ pub enum Job {
     AddMember {
         name: String,
         address: String,
+        incarnation: Incarnation,
         answer: Sender<MembersAnswer>,
     },
     RemoveMember {
@@ -110,6 +117,8 @@ pub struct Parts {
     pub peers: Peers,
     pub tree: Tree,
     pub status: ReplicaStatus,
+    pub identity: Identity,
+    pub starts: Starts,
 }
 
 impl Shared {
@@ -121,6 +130,8 @@ impl Shared {
             id: parts.id,
             data,
             directory: parts.directory,
+            identity: Mutex::new(parts.identity),
+            starts: parts.starts,
             disk: parts.disk,
             snapshots: parts.snapshots,
             peers: parts.peers,
@@ -134,7 +145,9 @@ impl Shared {
             visible_told: AtomicBool::new(false),
             status: Mutex::new(parts.status),
             metrics: Metrics::default(),
+            refusals: Refusals::default(),
             failed: OnceLock::new(),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -144,6 +157,16 @@ impl Shared {
             error!("this replica stops: {why}");
         }
         let _ = self.inbox.send(Job::Look);
+    }
+
+    /// The same, because the cluster has no place for this replica as it is.
+    pub fn refused(&self, why: String) {
+        self.refused.store(true, Ordering::Release);
+        self.fail(why);
+    }
+
+    pub fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
     }
 
     pub fn failed(&self) -> Option<&String> {
@@ -216,9 +239,34 @@ impl PeerHandler for Shared {
         let _ = self.inbox.send(Job::Input(Input::Unreachable { peer }));
     }
 
-    fn join(&self, name: &str, address: &str) -> Result<Vec<Member>, String> {
+    fn join(
+        &self,
+        name: &str,
+        address: &str,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Member>, String> {
         let (name, address) = (name.to_string(), address.to_string());
-        self.change_members(|answer| Job::AddMember { name, address, answer })
+        self.change_members(|answer| Job::AddMember { name, address, incarnation, answer })
+    }
+
+    fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String> {
+        acquaintance::meet(self, id, incarnation, start)
+    }
+
+    fn remembered(&self, id: ReplicaId) -> u64 {
+        self.identity.lock().heard.get(&id).copied().unwrap_or_default()
+    }
+
+    fn has_lived_through(&self, start: u64) -> bool {
+        self.starts.contains(start)
+    }
+
+    fn is_copy(&self, why: &str) {
+        self.refused(why.to_string());
+    }
+
+    fn turned_away(&self, by: ReplicaId, why: &TurnedAway) {
+        acquaintance::turned_away(self, by, why);
     }
 }
 

@@ -5,11 +5,9 @@ use super::Shared;
 use super::connection::{Frames, kind};
 use super::socket;
 use crate::error::Error;
-use crate::replica::PeerMessage;
-use crate::tree::{Member, ReplicaId};
+use crate::replica::{Meeting, PeerMessage};
+use crate::tree::{Incarnation, Member, ReplicaId};
 use bincode::{Decode, Encode};
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -35,9 +33,13 @@ pub struct Hello {
     /// 0 for one that has yet to join.
     pub from: ReplicaId,
     pub name: String,
-    pub instance: u64,
+    pub incarnation: Incarnation,
+    /// Another one for each process of a replica.
+    pub start: u64,
     /// Whom the dialler expects here; 0: anyone.
     pub to: ReplicaId,
+    /// The newest start of that one that the dialler has heard of; 0: none.
+    pub remembered: u64,
 }
 
 /// The answer of the dialled.
@@ -46,6 +48,39 @@ pub struct Welcome {
     pub id: ReplicaId,
     pub name: String,
     pub cluster: Option<u128>,
+    pub incarnation: Incarnation,
+    /// The newest start of the dialler that was heard of here before; 0: none.
+    pub remembered: u64,
+}
+
+/// Why a dialler may not talk to a replica.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct TurnedAway {
+    pub reason: Reason,
+    /// A sentence, for both logs.
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reason {
+    /// The address book, of one cluster for both, has another data directory for the dialler.
+    Forgotten,
+    Cluster,
+    Other,
+}
+
+impl std::fmt::Display for TurnedAway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for TurnedAway {}
+
+impl From<String> for TurnedAway {
+    fn from(text: String) -> TurnedAway {
+        TurnedAway { reason: Reason::Other, text }
+    }
 }
 
 impl Shared {
@@ -56,8 +91,10 @@ impl Shared {
             bootstrap: self.bootstrap,
             from: self.id,
             name: self.name.clone(),
-            instance: self.instance,
+            incarnation: self.incarnation,
+            start: self.start,
             to,
+            remembered: self.remembered(to),
         }
     }
 
@@ -74,22 +111,63 @@ impl Shared {
         let mut frames = Frames::new(socket::dial(&member.address)?);
         frames.set_timeout(Some(HELLO_TIMEOUT))?;
         frames.send(kind::HELLO, &self.hello(member.id, purpose))?;
-        let answer: Result<Welcome, String> = frames.expect(kind::WELCOME)?;
-        answer.map_err(|why| io::Error::new(ErrorKind::PermissionDenied, why))?;
+        let answer: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
+        let refused = |why: TurnedAway| io::Error::new(ErrorKind::PermissionDenied, why);
+        let welcome = answer.map_err(refused)?;
+        if welcome.id != member.id
+            || Meeting::of(member.incarnation, welcome.incarnation) == Meeting::Stranger
+        {
+            return Err(refused(self.stranger(member)));
+        }
+        self.have_lived_through(welcome.remembered, &welcome.name).map_err(refused)?;
         Ok(frames)
     }
 
+    fn stranger(&self, member: &Member) -> TurnedAway {
+        let name = &member.name;
+        let remedy = match self.cluster.lock().is_some() {
+            true => format!(
+                "`keepfs member replace {name}` on any host makes room for it; then start it again"
+            ),
+            false => "the cluster is not founded yet: put the other one back, or start every \
+                      founder with an empty one"
+                .to_owned(),
+        };
+        let text = format!(
+            "{name} is another data directory than replica {} of this cluster: it was wiped, or it \
+             is not the one; {remedy}",
+            member.id
+        );
+        let founded = self.cluster.lock().is_some();
+        TurnedAway { reason: if founded { Reason::Forgotten } else { Reason::Other }, text }
+    }
+
+    /// Someone remembers a start of this replica: was it one of this data directory?
+    fn have_lived_through(&self, start: u64, theirs: &str) -> Result<(), TurnedAway> {
+        let handler = self.handler().ok_or_else(|| format!("{} is stopping", self.name))?;
+        if start == 0 || handler.has_lived_through(start) {
+            return Ok(());
+        }
+        let name = &self.name;
+        let text = format!(
+            "{theirs} has heard of a later start of {name} than its data directory knows: it is an \
+             old copy, and has forgotten what {name} promised since; `keepfs member replace \
+             {name}` on another host makes room for it, then start it with an empty directory"
+        );
+        handler.is_copy(&text);
+        Err(text.into())
+    }
+
     /// Whether the dialler may talk to this replica; otherwise why not, for both logs.
-    pub(super) fn judge(&self, hello: &Hello) -> Result<Welcome, String> {
+    pub(super) fn judge(&self, hello: &Hello) -> Result<Welcome, TurnedAway> {
         let me = format!("replica {} ({})", self.id, self.name);
         let own = *self.cluster.lock();
         if let (Some(own), Some(theirs)) = (own, hello.cluster)
             && own != theirs
         {
-            return Err(format!(
-                "{me} belongs to cluster {own:032x}, {} to {theirs:032x}",
-                hello.name
-            ));
+            let text =
+                format!("{me} belongs to cluster {own:032x}, {} to {theirs:032x}", hello.name);
+            return Err(TurnedAway { reason: Reason::Cluster, text });
         }
         let undecided = own.is_none() || hello.cluster.is_none();
         let both = self.bootstrap != 0 && hello.bootstrap != 0;
@@ -98,29 +176,55 @@ impl Shared {
                 "{me} and {} were started with different --bootstrap lists; a new cluster's \
                  replicas must all be given the same one",
                 hello.name
-            ));
+            )
+            .into());
         }
         if hello.purpose != Purpose::Join {
             if hello.to != self.id {
-                return Err(format!("this is {me}, not replica {}", hello.to));
+                return Err(format!("this is {me}, not replica {}", hello.to).into());
             }
             match self.member(hello.from) {
                 Some(member) if member.name != hello.name => {
                     return Err(format!(
                         "replica {} of this cluster is {}, not {}",
                         hello.from, member.name, hello.name
-                    ));
+                    )
+                    .into());
                 }
-                _ if hello.from == self.id => return Err(format!("{me} is here already")),
+                _ if hello.from == self.id => return Err(format!("{me} is here already").into()),
+                Some(member) if !is_known(&member, hello) => return Err(self.stranger(&member)),
                 _ => {}
             }
+            self.have_lived_through(hello.remembered, &hello.name)?;
         }
-        Ok(Welcome { id: self.id, name: self.name.clone(), cluster: own })
+        Ok(Welcome {
+            id: self.id,
+            name: self.name.clone(),
+            cluster: own,
+            incarnation: self.incarnation,
+            remembered: self.remembered(hello.from),
+        })
     }
 }
 
+impl Shared {
+    /// The address book may have come to name another data directory since the handshake.
+    pub(super) fn is_still(&self, hello: &Hello) -> bool {
+        self.member(hello.from).is_none_or(|member| is_known(&member, hello))
+    }
+}
+
+fn is_known(member: &Member, hello: &Hello) -> bool {
+    Meeting::of(member.incarnation, hello.incarnation) != Meeting::Stranger
+}
+
 /// See [`super::ask_to_join`].
-pub fn join(address: &str, name: &str, own: &str) -> Result<(Welcome, Vec<Member>), Error> {
+pub fn join(
+    address: &str,
+    name: &str,
+    own: &str,
+    incarnation: Incarnation,
+) -> Result<(Welcome, Vec<Member>), Error> {
     let attempt = || -> io::Result<(Welcome, Vec<Member>)> {
         let mut frames = Frames::new(socket::dial(address)?);
         frames.set_timeout(Some(JOIN_TIMEOUT))?;
@@ -130,13 +234,16 @@ pub fn join(address: &str, name: &str, own: &str) -> Result<(Welcome, Vec<Member
             bootstrap: 0,
             from: ReplicaId(0),
             name: name.to_string(),
-            instance: instance(),
+            incarnation,
+            start: 0,
             to: ReplicaId(0),
+            remembered: 0,
         };
         frames.send(kind::HELLO, &hello)?;
-        let welcome: Result<Welcome, String> = frames.expect(kind::WELCOME)?;
+        let welcome: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
         let welcome = welcome.map_err(io::Error::other)?;
-        let ask = PeerMessage::Join { id: 0, name: name.to_string(), address: own.to_string() };
+        let (name, address) = (name.to_string(), own.to_string());
+        let ask = PeerMessage::Join { id: 0, name, address, incarnation };
         frames.send(kind::MESSAGE, &ask)?;
         match frames.expect(kind::MESSAGE)? {
             PeerMessage::MemberAnswer { result, .. } => {
@@ -150,9 +257,4 @@ pub fn join(address: &str, name: &str, own: &str) -> Result<(Welcome, Vec<Member
         address: address.to_string(),
         source,
     })
-}
-
-/// A number no other process has, as far as chance goes.
-pub fn instance() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

@@ -180,7 +180,11 @@ impl Dialler {
                         info!("connection to replica {} ended: {error}", self.link.peer);
                     }
                 }
-                Err(error) => self.tell(&error),
+                Err(error) => {
+                    self.tell(&error);
+                    let refusal = error.get_ref().and_then(|inner| inner.downcast_ref());
+                    refusal.inspect(|why| self.handler.turned_away(self.link.peer, why));
+                }
             }
             self.handler.unreachable(self.link.peer);
             self.pause(backoff);

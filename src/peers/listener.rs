@@ -180,8 +180,8 @@ impl Listener {
     /// One process speaks for a replica: a second one, on a copy of its data directory, is refused.
     fn admit(&self, hello: &Hello) -> Result<(), String> {
         let mut state = self.state.lock();
-        if let Some(&(instance, heard)) = state.speakers.get(&hello.from)
-            && instance != hello.instance
+        if let Some(&(start, heard)) = state.speakers.get(&hello.from)
+            && start != hello.start
             && heard.elapsed() < ALIVE
         {
             return Err(format!(
@@ -190,18 +190,18 @@ impl Listener {
                 hello.from, hello.name
             ));
         }
-        state.speakers.insert(hello.from, (hello.instance, Instant::now()));
+        state.speakers.insert(hello.from, (hello.start, Instant::now()));
         Ok(())
     }
 
     fn speaks(&self, hello: &Hello) {
-        self.state.lock().speakers.insert(hello.from, (hello.instance, Instant::now()));
+        self.state.lock().speakers.insert(hello.from, (hello.start, Instant::now()));
     }
 
     /// The connection has ended: whoever dials next may speak.
     fn leaves(&self, hello: &Hello) {
         let mut state = self.state.lock();
-        if state.speakers.get(&hello.from).is_some_and(|speaker| speaker.0 == hello.instance) {
+        if state.speakers.get(&hello.from).is_some_and(|speaker| speaker.0 == hello.start) {
             state.speakers.remove(&hello.from);
         }
     }
@@ -221,8 +221,20 @@ fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Re
             }
         }
     };
+    let mut met = false;
     loop {
-        match read(&mut frames) {
+        let come = read(&mut frames).and_then(|batch| {
+            // Who says something has taken the welcome, and found that it is who it says.
+            if !met {
+                let met = context.handler.meet(hello.from, hello.incarnation, hello.start);
+                met.map_err(io::Error::other)?;
+            }
+            met = true;
+            context.shared.is_still(hello).then_some(batch).ok_or_else(|| {
+                io::Error::other(format!("{} is another data directory now", hello.name))
+            })
+        });
+        match come {
             Ok(batch) => {
                 context.shared.heard(hello.from);
                 context.shared.listener.speaks(hello);
@@ -237,8 +249,8 @@ fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Re
 }
 
 fn answer_join(context: &Context, mut frames: Frames) -> io::Result<()> {
-    if let PeerMessage::Join { id, name, address } = frames.expect(kind::MESSAGE)? {
-        let result = context.handler.join(&name, &address);
+    if let PeerMessage::Join { id, name, address, incarnation } = frames.expect(kind::MESSAGE)? {
+        let result = context.handler.join(&name, &address, incarnation);
         frames.send(kind::MESSAGE, &PeerMessage::MemberAnswer { id, result })?;
     }
     Ok(())

@@ -13,20 +13,20 @@ mod link;
 mod listener;
 mod socket;
 
-pub use hello::Welcome;
+pub use hello::{Reason, TurnedAway, Welcome};
 pub use listener::Listener;
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
-use crate::tree::{Member, ReplicaId};
+use crate::tree::{Incarnation, Member, ReplicaId};
 use bulk::Bulk;
 use former::Former;
 use link::Link;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Who this replica is to others.
@@ -34,6 +34,9 @@ use std::time::{Duration, Instant};
 pub struct PeersConfig {
     pub id: ReplicaId,
     pub name: String,
+    pub incarnation: Incarnation,
+    /// Another number for each process of this replica.
+    pub start: u64,
     /// Of the founding member list; 0 if this replica joined.
     pub bootstrap: u64,
     pub cluster: Option<u128>,
@@ -47,7 +50,23 @@ pub trait PeerHandler: Send + Sync {
     /// What was sent to this peer is (or will be) lost.
     fn unreachable(&self, peer: ReplicaId);
     /// A new replica asks to be added: the members with it, or why not.
-    fn join(&self, name: &str, address: &str) -> Result<Vec<Member>, String>;
+    fn join(
+        &self,
+        name: &str,
+        address: &str,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Member>, String>;
+    /// The member that `id` is was heard, in this start of it: to be made durable before anything
+    /// it says is believed. Why it must not be, else.
+    fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String>;
+    /// The newest start of a member that is known here; 0 if none is.
+    fn remembered(&self, id: ReplicaId) -> u64;
+    /// Whether a start of this replica is one of this data directory.
+    fn has_lived_through(&self, start: u64) -> bool;
+    /// Another member knows that this data directory is an old copy.
+    fn is_copy(&self, why: &str);
+    /// A member refuses to be talked to.
+    fn turned_away(&self, by: ReplicaId, why: &TurnedAway);
 }
 
 /// The connections of one replica. Cheap to clone.
@@ -61,8 +80,10 @@ struct Shared {
     id: ReplicaId,
     name: String,
     bootstrap: u64,
-    /// Differs between two processes that claim to be the same replica.
-    instance: u64,
+    incarnation: Incarnation,
+    start: u64,
+    /// Whoever handles what arrives owns this.
+    handler: OnceLock<Weak<dyn PeerHandler>>,
     cluster: Mutex<Option<u128>>,
     members: RwLock<Vec<Member>>,
     former: Former,
@@ -73,6 +94,15 @@ struct Shared {
 }
 
 impl Shared {
+    /// `None` once it is gone.
+    fn handler(&self) -> Option<Arc<dyn PeerHandler>> {
+        self.handler.get()?.upgrade()
+    }
+
+    fn remembered(&self, id: ReplicaId) -> u64 {
+        self.handler().map_or(0, |handler| handler.remembered(id))
+    }
+
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -93,7 +123,9 @@ impl Peers {
             id: config.id,
             name: config.name,
             bootstrap: config.bootstrap,
-            instance: hello::instance(),
+            incarnation: config.incarnation,
+            start: config.start,
+            handler: OnceLock::new(),
             cluster: Mutex::new(config.cluster),
             members: RwLock::new(config.members),
             former: Former::default(),
@@ -108,6 +140,7 @@ impl Peers {
 
     /// Starts to accept connections and to dial.
     pub fn run(&self, handler: Arc<dyn PeerHandler>) -> Result<(), Error> {
+        let _ = self.shared.handler.set(Arc::downgrade(&handler));
         self.shared.listener.run(self.shared.clone(), self.bulk.clone(), handler.clone())?;
         let members = self.shared.members.read().clone();
         self.reconcile(&members, handler)
@@ -122,6 +155,15 @@ impl Peers {
         let old = std::mem::replace(&mut *self.shared.members.write(), members.clone());
         self.shared.former.note(&old, &members);
         self.reconcile(&members, handler)
+    }
+
+    /// A founder that the address book does not tell of was heard.
+    pub fn keep_met(&self, id: ReplicaId, incarnation: Incarnation) {
+        let mut members = self.shared.members.write();
+        members
+            .iter_mut()
+            .filter(|member| member.id == id && member.incarnation == 0)
+            .for_each(|member| member.incarnation = incarnation);
     }
 
     fn reconcile(&self, members: &[Member], handler: Arc<dyn PeerHandler>) -> Result<(), Error> {
@@ -198,6 +240,7 @@ pub fn ask_to_join(
     address: &str,
     name: &str,
     own_address: &str,
+    incarnation: Incarnation,
 ) -> Result<(Welcome, Vec<Member>), Error> {
-    hello::join(address, name, own_address)
+    hello::join(address, name, own_address, incarnation)
 }

@@ -178,6 +178,15 @@ impl Replica {
 
     fn take_members(&mut self, tree: &Tree) {
         self.membership.set(tree.members());
+        let own = tree.members().iter().find(|member| member.id == self.config.id);
+        if let Some(own) = own
+            && ![0, self.config.incarnation].contains(&own.incarnation)
+        {
+            self.fail(format!(
+                "the cluster knows another data directory as {}: this one was wiped, or is not it",
+                own.name
+            ));
+        }
         let ids: BTreeSet<ReplicaId> = tree.members().iter().map(|member| member.id).collect();
         self.visibility.keep_only(&ids);
     }
@@ -225,10 +234,11 @@ impl Replica {
         if self.founded || !self.leadership.here || self.founding_term == self.leadership.term {
             return;
         }
-        if let Some((cluster, members, limits)) = &self.config.found
+        if let Some((cluster, founders, limits)) = &self.config.found
             && self.raw.raft.apply_to_current_term()
+            && let Some(members) = self.membership.founders(founders)
         {
-            let (cluster, members, limits) = (*cluster, members.clone(), *limits);
+            let (cluster, limits) = (*cluster, *limits);
             self.own_commands.push(Command::Found { cluster, members, limits });
             self.founding_term = self.leadership.term;
         }

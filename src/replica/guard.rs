@@ -122,6 +122,18 @@ pub(super) fn judge_snapshot(
     }
 }
 
+/// Whether raft counts this answer: towards a leader's election, an entry's commit, or a proof that
+/// it still leads.
+pub(super) fn is_counted(message: &Message) -> bool {
+    matches!(
+        message.get_msg_type(),
+        MessageType::MsgAppendResponse
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVoteResponse
+    )
+}
+
 /// Whether a configuration has voters, each replica once, and is not joint: raft restores no other.
 fn whole(conf: &ConfState) -> bool {
     let mut ids: Vec<u64> = conf.voters.iter().chain(&conf.learners).copied().collect();

@@ -1,7 +1,7 @@
 //! What comes into a replica: its settings, what the disk knew, and all that happens to it.
 
 use super::PeerMessage;
-use crate::tree::{Command, Member, ReplicaId, SessionId, Stamp, TreeLimits, Zxid};
+use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Stamp, TreeLimits, Zxid};
 use raft::eraftpb::{ConfState, Entry, HardState};
 
 /// What time it is here.
@@ -16,6 +16,8 @@ pub struct Moment {
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
     pub id: ReplicaId,
+    /// Of this replica's data directory; not 0.
+    pub incarnation: Incarnation,
     /// The host name of this node's session.
     pub name: String,
     /// Nanoseconds, all of them. One raft tick is `heartbeat`.
@@ -149,11 +151,18 @@ pub enum Input {
     Unreachable {
         peer: ReplicaId,
     },
+    /// A founder was heard, and what its data directory is called is durable here: it counts until
+    /// the address book knows. Comes before anything that it says is stepped.
+    Met {
+        peer: ReplicaId,
+        incarnation: Incarnation,
+    },
     /// A host asks to join; answered in [`super::Effects::members`]. Its id is in the list.
     AddMember {
         id: u64,
         name: String,
         address: String,
+        incarnation: Incarnation,
     },
     /// A replica shall leave; answered in [`super::Effects::members`].
     RemoveMember {

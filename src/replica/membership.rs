@@ -11,12 +11,13 @@
 
 use super::MembersAnswer;
 use crate::limits::REPLICAS_MAX;
-use crate::tree::{Member, ReplicaId};
+use crate::tree::{Incarnation, Member, ReplicaId};
 use raft::eraftpb::ConfChangeType;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Wish {
-    Join { name: String, address: String },
+    Join { name: String, address: String, incarnation: Incarnation },
     Leave { member: ReplicaId },
 }
 
@@ -59,13 +60,57 @@ pub(super) struct Membership {
     /// The list, as applied.
     members: Vec<Member>,
     requests: Vec<Request>,
+    /// The founders heard here, this replica among them.
+    met: BTreeMap<ReplicaId, Incarnation>,
     /// On the leader: whom it removed, and the index that is to be applied before that one may go.
     parting: Vec<(ReplicaId, u64)>,
 }
 
 impl Membership {
+    pub(super) fn of(here: ReplicaId, incarnation: Incarnation) -> Membership {
+        Membership { met: BTreeMap::from([(here, incarnation)]), ..Membership::default() }
+    }
+
     pub(super) fn set(&mut self, members: &[Member]) {
         self.members = members.to_vec();
+    }
+
+    pub(super) fn met(&mut self, peer: ReplicaId, incarnation: Incarnation) {
+        self.met.insert(peer, incarnation);
+    }
+
+    /// The founders with what is known of them, once that is a majority.
+    pub(super) fn founders(&self, founders: &[Member]) -> Option<Vec<Member>> {
+        let mut founders = founders.to_vec();
+        self.name_met(&mut founders);
+        let known = founders.iter().filter(|member| member.incarnation != 0).count();
+        (known >= raft::majority(founders.len())).then_some(founders)
+    }
+
+    fn name_met(&self, members: &mut [Member]) -> Option<ReplicaId> {
+        let mut named = None;
+        for member in members.iter_mut().filter(|member| member.incarnation == 0) {
+            if let Some(incarnation) = self.met.get(&member.id) {
+                member.incarnation = *incarnation;
+                named = Some(member.id);
+            }
+        }
+        named
+    }
+
+    /// Whether the vote and the acknowledgements of `id` count: not those of a founder whose data
+    /// directory the list does not name. Were its disk wiped, nobody could tell; so what this one
+    /// acknowledged must not be what an entry rests on.
+    pub(super) fn counts(&self, id: ReplicaId) -> bool {
+        self.members.iter().all(|member| member.id != id || member.incarnation != 0)
+    }
+
+    /// On the leader: puts founders into the list that were heard after the founding. Raft's
+    /// configuration stays as it is; but one change at a time is one for the list, too.
+    pub(super) fn record(&self) -> Option<Step> {
+        let mut members = self.members.clone();
+        let id = self.name_met(&mut members)?;
+        Some(Step { id, how: ConfChangeType::AddNode, members })
     }
 
     pub(super) fn request(&mut self, asker: Asker, wish: Wish, now: u64) {
@@ -148,18 +193,19 @@ impl Membership {
 
     /// On the leader: answers what is settled, and tells the next step towards the rest. It goes
     /// itself when nobody else waits: of two who leave, neither would get its wish from the other.
-    /// `matched` is how far a replica's log is known to match; `new_id` the next free id.
+    /// `new_id` is the next free id.
     pub(super) fn settle(
         &mut self,
         here: ReplicaId,
         new_id: ReplicaId,
-        matched: impl Fn(ReplicaId) -> u64,
     ) -> (Vec<(Asker, MembersAnswer)>, Option<Decision>) {
         let (mut answers, mut next) = (Vec::new(), None);
         let (members, parting) = (&self.members, &self.parting);
         self.requests.retain(|request| {
             let decision = match &request.wish {
-                Wish::Join { name, address } => join(members, name, address, new_id, &matched),
+                Wish::Join { name, address, incarnation } => {
+                    join(members, name, address, *incarnation, new_id)
+                }
                 Wish::Leave { member } if parting.iter().any(|(id, _)| id == member) => {
                     Decision::Wait
                 }
@@ -192,17 +238,18 @@ fn join(
     members: &[Member],
     name: &str,
     address: &str,
+    incarnation: Incarnation,
     new_id: ReplicaId,
-    matched: impl Fn(ReplicaId) -> u64,
 ) -> Decision {
     if let Some(known) = members.iter().find(|member| member.name == name) {
-        // The answer to an earlier request may be lost; a replica that has begun to follow would
-        // come back without the log it has acknowledged.
-        if known.address == address && known.learner && matched(known.id) == 0 {
+        // The answer to an earlier request was lost, or its asker crashed before it wrote it down.
+        if known.incarnation == incarnation {
             return Decision::Answer(Ok(members.to_vec()));
         }
-        let text = "is a member already; if its data is lost, remove it first, then join again";
-        return Decision::Answer(Err(format!("{name} {text}")));
+        return Decision::Answer(Err(format!(
+            "{name} is a member already, with another data directory; if that one is lost, \
+             `keepfs member replace {name}` on any host makes room for this one"
+        )));
     }
     if let Some(known) = members.iter().find(|member| member.address == address) {
         return Decision::Answer(Err(format!("{address} is the address of {}", known.name)));
@@ -212,7 +259,7 @@ fn join(
     }
     let mut members = members.to_vec();
     let (name, address) = (name.to_owned(), address.to_owned());
-    members.push(Member { id: new_id, name, address, learner: true });
+    members.push(Member { id: new_id, name, address, learner: true, incarnation });
     Decision::Propose(Step { id: new_id, how: ConfChangeType::AddLearnerNode, members })
 }
 
@@ -237,17 +284,17 @@ mod tests {
 
     fn member(id: u64, learner: bool) -> Member {
         let (name, address) = (format!("n{id}"), format!("h{id}:1"));
-        Member { id: ReplicaId(id), name, address, learner }
+        Member { id: ReplicaId(id), name, address, learner, incarnation: 10 + id }
     }
 
-    fn wish(name: &str, address: &str) -> Wish {
-        Wish::Join { name: name.to_owned(), address: address.to_owned() }
+    fn wish(name: &str, address: &str, incarnation: Incarnation) -> Wish {
+        Wish::Join { name: name.to_owned(), address: address.to_owned(), incarnation }
     }
 
-    fn settle(membership: &mut Membership, wish: Wish, matched: u64) -> Result<String, Decision> {
+    fn settle(membership: &mut Membership, wish: Wish) -> Result<String, Decision> {
         membership.requests.clear();
         membership.request(Asker::Here { id: 1 }, wish, 0);
-        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50), |_| matched);
+        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50));
         match (answers.into_iter().next(), next) {
             (Some((_, Ok(members))), None) => Ok(format!("{} members", members.len())),
             (Some((_, Err(text))), None) => Ok(text),
@@ -257,21 +304,38 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_has_followed_cannot_join_again_under_its_name() {
+    fn only_the_same_data_directory_joins_again_under_its_name() {
         let mut membership = Membership::default();
         membership.set(&[member(1, false), member(2, true)]);
-        assert_eq!(settle(&mut membership, wish("n2", "h2:1"), 0), Ok("2 members".to_owned()));
-        let refused = settle(&mut membership, wish("n2", "h2:1"), 7).unwrap();
-        assert!(refused.contains("remove it first"), "{refused}");
-        let refused = settle(&mut membership, wish("n1", "h1:1"), 0).unwrap();
-        assert!(refused.contains("remove it first"), "{refused}");
+        assert_eq!(settle(&mut membership, wish("n2", "h2:1", 12)), Ok("2 members".to_owned()));
+        let refused = settle(&mut membership, wish("n2", "h2:1", 13)).unwrap();
+        assert!(refused.contains("keepfs member replace n2"), "{refused}");
+        let refused = settle(&mut membership, wish("new", "h2:1", 14)).unwrap();
+        assert!(refused.contains("is the address of n2"), "{refused}");
+    }
+
+    #[test]
+    fn a_founder_counts_when_its_data_directory_is_in_the_list() {
+        let mut membership = Membership::default();
+        let founders = [member(1, false), member(2, false), member(3, false)]
+            .map(|member| Member { incarnation: 0, ..member });
+        membership.met(ReplicaId(1), 11);
+        assert_eq!(membership.founders(&founders), None);
+        membership.met(ReplicaId(2), 12);
+        membership.set(&membership.founders(&founders).expect("a majority is known"));
+        assert_eq!([1, 2, 3].map(|id| membership.counts(ReplicaId(id))), [true, true, false]);
+        assert_eq!(membership.record(), None);
+        membership.met(ReplicaId(3), 13);
+        let step = membership.record().expect("it was heard");
+        membership.set(&step.members);
+        assert!(membership.counts(ReplicaId(3)) && membership.record().is_none());
     }
 
     #[test]
     fn a_new_host_joins_as_a_learner() {
         let mut membership = Membership::default();
         membership.set(&[member(1, false)]);
-        let Err(Decision::Propose(step)) = settle(&mut membership, wish("new", "h:2"), 0) else {
+        let Err(Decision::Propose(step)) = settle(&mut membership, wish("new", "h:2", 9)) else {
             panic!("it may join");
         };
         assert_eq!((step.id, step.how), (ReplicaId(50), ConfChangeType::AddLearnerNode));
@@ -282,10 +346,10 @@ mod tests {
     fn neither_the_last_voter_nor_the_leader_is_removed() {
         let mut membership = Membership::default();
         membership.set(&[member(1, false), member(2, true)]);
-        let refused = settle(&mut membership, Wish::Leave { member: ReplicaId(1) }, 0);
+        let refused = settle(&mut membership, Wish::Leave { member: ReplicaId(1) });
         assert!(refused.unwrap().contains("cannot leave"));
         membership.set(&[member(1, false), member(2, false)]);
-        let decided = settle(&mut membership, Wish::Leave { member: ReplicaId(1) }, 0);
+        let decided = settle(&mut membership, Wish::Leave { member: ReplicaId(1) });
         assert_eq!(decided, Err(Decision::StepDown));
     }
 }

@@ -1,6 +1,6 @@
 //! What replicas say to each other.
 
-use crate::tree::{Member, Proposal, ReplicaId, SessionId, Zxid};
+use crate::tree::{Incarnation, Member, Proposal, ReplicaId, SessionId, Zxid};
 use bincode::{Decode, Encode};
 
 /// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep
@@ -43,6 +43,7 @@ pub enum PeerMessage {
         id: u64,
         name: String,
         address: String,
+        incarnation: Incarnation,
     },
     Leave {
         id: u64,

@@ -14,6 +14,7 @@
 //! `ready.rs`. Everything that waits for time is looked at in `tick.rs`; what entries do, in
 //! `apply.rs`.
 
+mod acquaintance;
 mod apply;
 mod chance;
 mod complaints;
@@ -40,6 +41,7 @@ mod tick;
 mod visibility;
 mod work;
 
+pub use acquaintance::{Meeting, keep_met};
 pub use effects::{Answer, Applied, Batch, Effects, Failure, MembersAnswer, Persist, SessionEvent};
 pub use input::{Input, LogBounds, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
 pub use message::PeerMessage;
@@ -130,7 +132,7 @@ impl Replica {
             sessions: sessions::SessionTable::default(),
             reads: reads::Reads::new(nonce),
             visibility: visibility::Visibility::new(&config),
-            membership: membership::Membership::default(),
+            membership: membership::Membership::of(config.id, config.incarnation),
             removed: None,
             resigning: false,
             digests: digest::Digests::default(),

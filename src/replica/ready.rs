@@ -67,6 +67,15 @@ impl Replica {
         std::mem::take(&mut self.own_commands).into_iter().map(bare).collect()
     }
 
+    fn founding_proposal(&mut self) -> Vec<Proposal> {
+        let founds = |command: &Command| matches!(command, Command::Found { .. });
+        let (found, later) = std::mem::take(&mut self.own_commands).into_iter().partition(founds);
+        self.own_commands = found;
+        let found = self.own_proposals();
+        self.own_commands = later;
+        found
+    }
+
     fn propose(&mut self) {
         let (now, wall) = (self.now.monotonic, self.now.wall);
         let mut last_stamp = self.last_stamp;
@@ -76,9 +85,16 @@ impl Replica {
             let data = entry::encode(last_stamp, proposal).into();
             entries.push(Entry { data, ..Entry::default() });
         };
-        std::mem::take(&mut self.forwarded).iter().for_each(&mut give);
-        self.own_proposals().iter().for_each(&mut give);
-        self.proposals.hand_over(self.session.id(), self.leadership.term, now, true, &mut give);
+        match self.founded {
+            true => {
+                std::mem::take(&mut self.forwarded).iter().for_each(&mut give);
+                self.own_proposals().iter().for_each(&mut give);
+                let (session, term) = (self.session.id(), self.leadership.term);
+                self.proposals.hand_over(session, term, now, true, &mut give);
+            }
+            // Nothing is promised to anyone before the log says whose votes count.
+            false => self.founding_proposal().iter().for_each(&mut give),
+        }
         self.last_stamp = last_stamp;
         if entries.is_empty() {
             return;

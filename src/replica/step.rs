@@ -34,8 +34,10 @@ impl Replica {
                 self.raw.report_snapshot(to.0, status);
             }
             Input::Unreachable { peer } => self.raw.report_unreachable(peer.0),
-            Input::AddMember { id, name, address } => {
-                self.membership.request(Asker::Here { id }, Wish::Join { name, address }, now)
+            Input::Met { peer, incarnation } => self.membership.met(peer, incarnation),
+            Input::AddMember { id, name, address, incarnation } => {
+                let wish = Wish::Join { name, address, incarnation };
+                self.membership.request(Asker::Here { id }, wish, now)
             }
             Input::RemoveMember { id, member } => {
                 self.membership.request(Asker::Here { id }, Wish::Leave { member }, now)
@@ -103,8 +105,8 @@ impl Replica {
                     self.fail(why);
                 }
             }
-            PeerMessage::Join { id, name, address } => {
-                self.requested(from, id, Wish::Join { name, address })
+            PeerMessage::Join { id, name, address, incarnation } => {
+                self.requested(from, id, Wish::Join { name, address, incarnation })
             }
             PeerMessage::Leave { id, member } => self.requested(from, id, Wish::Leave { member }),
             PeerMessage::MemberAnswer { id, result } => {
@@ -138,6 +140,9 @@ impl Replica {
         };
         if self.tell_if_removed(from, &message) {
             return;
+        }
+        if self.founded && !self.membership.counts(from) && guard::is_counted(&message) {
+            return ::log::debug!("what replica {from} answers does not count yet");
         }
         self.step_if_fit(from, message);
     }

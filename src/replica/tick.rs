@@ -125,7 +125,9 @@ impl Replica {
     fn forward_wishes(&mut self, leader: ReplicaId) {
         for (id, wish) in self.membership.due(self.now.monotonic, RETRY_AFTER) {
             let message = match wish {
-                Wish::Join { name, address } => PeerMessage::Join { id, name, address },
+                Wish::Join { name, address, incarnation } => {
+                    PeerMessage::Join { id, name, address, incarnation }
+                }
                 Wish::Leave { member } => PeerMessage::Leave { id, member },
             };
             self.send(leader, message);
@@ -151,7 +153,7 @@ impl Replica {
         let matched = |id: ReplicaId| raft.prs().get(id.0).map_or(0, |progress| progress.matched);
         // The index of its own entry: never given twice, even if a change is lost.
         let new_id = ReplicaId(raft.raft_log.last_index() + 1);
-        let (answers, next) = self.membership.settle(self.config.id, new_id, matched);
+        let (answers, next) = self.membership.settle(self.config.id, new_id);
         let last = raft.raft_log.last_index();
         let promoted =
             self.membership.promote(|id| matched(id) > 0 && matched(id) + CAUGHT_UP >= last);
@@ -159,7 +161,8 @@ impl Replica {
         for (asker, answer) in answers {
             self.answer_members(asker, answer);
         }
-        match next.or(promoted.map(Decision::Propose)) {
+        let step = promoted.or_else(|| self.membership.record());
+        match next.or(step.map(Decision::Propose)) {
             Some(Decision::Propose(step)) if !busy => self.propose_members(step),
             Some(Decision::StepDown) if self.has_settled() => self.hand_office_over(),
             _ => {}

@@ -198,8 +198,10 @@ impl World {
                 if self.is_up(host, boot) =>
             {
                 self.hosts[host].disk.receive_snapshot(snapshot);
-                let from = self.hosts[from].id;
-                self.step(host, Input::SnapshotArrived { from, message });
+                if self.may_speak(from, host) {
+                    let from = self.hosts[from].id;
+                    self.step(host, Input::SnapshotArrived { from, message });
+                }
             }
             Event::Shown { host, boot, zxid } if self.is_up(host, boot) => {
                 self.step(host, Input::Visible { zxid });
@@ -254,6 +256,9 @@ impl World {
         }
         let boot = self.hosts[host].boot;
         self.at(0, Event::Tick { host, boot });
+        for (peer, incarnation) in self.hosts[host].met.clone() {
+            self.step(host, Input::Met { peer, incarnation });
+        }
         self.step(host, Input::Mounted { mounted: true });
     }
 }

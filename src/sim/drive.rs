@@ -8,7 +8,7 @@ use super::network::Fate;
 use super::scene::{Action, Request, Scene};
 use super::workload::Workload;
 use super::{MICROSECOND, MILLISECOND};
-use crate::replica::{Batch, Effects, Input, PeerMessage, Persist, SessionEvent};
+use crate::replica::{Batch, Effects, Input, Meeting, PeerMessage, Persist, SessionEvent};
 use crate::tree::{ReplicaId, Reply, Tree, Zxid};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -184,8 +184,28 @@ impl World {
         {
             self.checker.heard(self.now, *session);
         }
-        let from = self.hosts[from].id;
-        self.step(to, Input::Received { from, message });
+        if self.may_speak(from, to) {
+            let from = self.hosts[from].id;
+            self.step(to, Input::Received { from, message });
+        }
+    }
+
+    /// The handshake: whether one host may say anything to another, as that one knows it.
+    pub fn may_speak(&mut self, from: usize, to: usize) -> bool {
+        let (id, said) = (self.hosts[from].id, self.hosts[from].incarnation);
+        let Some(running) = &self.hosts[to].running else { return false };
+        let mut book = running.tree.members().iter().filter(|member| member.id == id);
+        let named = book.next().map_or(0, |member| member.incarnation);
+        let met = self.hosts[to].met.get(&id).copied().unwrap_or_default();
+        match Meeting::of(if named != 0 { named } else { met }, said) {
+            Meeting::Known => true,
+            Meeting::First => {
+                self.hosts[to].met.insert(id, said);
+                self.step(to, Input::Met { peer: id, incarnation: said });
+                true
+            }
+            Meeting::Stranger => false,
+        }
     }
 
     /// Whether this host leads, and nobody knows of a later term.

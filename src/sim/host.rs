@@ -5,7 +5,8 @@ use super::dice::Dice;
 use super::disk::{Disk, Snapshot};
 use super::{MILLISECOND, SECOND};
 use crate::replica::{LogBounds, Moment, Replica, ReplicaConfig};
-use crate::tree::{Member, ReplicaId, SessionId, Tree, TreeLimits};
+use crate::tree::{Incarnation, Member, ReplicaId, SessionId, Tree, TreeLimits};
+use std::collections::BTreeMap;
 
 pub(super) const HEARTBEAT: u64 = 50 * MILLISECOND;
 pub(super) const ELECTION_TIMEOUT: u64 = 500 * MILLISECOND;
@@ -22,6 +23,10 @@ const LIMITS: TreeLimits =
 pub(super) struct Host {
     pub id: ReplicaId,
     pub name: String,
+    /// Of what is on its disk.
+    pub incarnation: Incarnation,
+    /// The founders it has heard, as its disk knows them.
+    pub met: BTreeMap<ReplicaId, Incarnation>,
     pub disk: Disk,
     pub clock: Clock,
     /// Counts the starts: what an earlier process began finds nobody to tell.
@@ -52,6 +57,8 @@ impl Host {
         Host {
             id,
             name: name_of(index),
+            incarnation: incarnation_of(index),
+            met: BTreeMap::new(),
             disk: Disk::default(),
             clock: Clock::new(dice),
             boot: 0,
@@ -78,6 +85,7 @@ impl Host {
         let founding = founders > 0 && self.disk.is_blank();
         let config = ReplicaConfig {
             id: self.id,
+            incarnation: self.incarnation,
             name: self.name.clone(),
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,
@@ -147,8 +155,14 @@ fn members(founders: usize) -> Vec<Member> {
         name: name_of(index),
         address: address_of(index),
         learner: false,
+        incarnation: 0,
     };
     (0..founders).map(member).collect()
+}
+
+/// Of a host's first data directory.
+pub(super) fn incarnation_of(index: usize) -> Incarnation {
+    index as u64 + 1
 }
 
 pub(super) fn address_of(index: usize) -> String {

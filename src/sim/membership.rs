@@ -1,7 +1,7 @@
 //! Hosts that join the cluster and leave it while everything else goes wrong.
 
 use super::cluster::{Event, World};
-use super::host::{Host, address_of, name_of};
+use super::host::{Host, address_of, incarnation_of, name_of};
 use super::{MILLISECOND, SECOND};
 use crate::replica::Input;
 use crate::tree::{Member, Tree};
@@ -26,7 +26,8 @@ impl World {
             let id = REQUESTS + self.now;
             let (name, address) = (name_of(self.hosts.len()), address_of(self.hosts.len()));
             self.trace.note(self.now, format_args!("h{via} is asked to let {name} join"));
-            return self.step(via, Input::AddMember { id, name, address });
+            let incarnation = incarnation_of(self.hosts.len());
+            return self.step(via, Input::AddMember { id, name, address, incarnation });
         }
         self.let_one_leave(via, &members);
         if self.dice.chance(400) {

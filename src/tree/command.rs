@@ -1,6 +1,6 @@
 //! [`Command`]: the only thing in the log.
 
-use super::ids::{Ino, Name, ReplicaId, SessionId, Stamp};
+use super::ids::{Incarnation, Ino, Name, ReplicaId, SessionId, Stamp};
 use bincode::{Decode, Encode};
 
 /// A command with the identity that makes it apply once, however often it is proposed.
@@ -146,6 +146,9 @@ pub struct Member {
     pub address: String,
     /// Receives the log but has no vote yet.
     pub learner: bool,
+    /// The only data directory that may speak as this replica. 0 for a founder that was not heard
+    /// when the cluster was founded; its vote counts from when this is known.
+    pub incarnation: Incarnation,
 }
 
 /// Bounds that every replica must apply alike, so they live in the tree.

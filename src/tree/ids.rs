@@ -70,5 +70,9 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+/// One data directory's life as a replica: a random number made with it. A directory that was wiped
+/// comes back with another one, and is not the replica it was. 0: not known (yet).
+pub type Incarnation = u64;
+
 /// One name in a directory: 1 to 255 bytes, any but `/` and NUL, neither `.` nor `..`.
 pub type Name = Box<[u8]>;

@@ -97,6 +97,7 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
             id: caller,
             name: words[2].to_owned(),
             address: format!("{}:1", words[2]),
+            incarnation: 1,
         },
         "leave" => Input::RemoveMember { id: caller, member: ReplicaId(member()) },
         _ => panic!("unknown command: {line}"),

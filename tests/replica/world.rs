@@ -55,13 +55,14 @@ pub struct World {
 
 pub fn member(id: u64) -> Member {
     let (name, address) = (format!("n{id}"), format!("h{id}:1"));
-    Member { id: ReplicaId(id), name, address, learner: false }
+    Member { id: ReplicaId(id), name, address, learner: false, incarnation: 1 }
 }
 
 fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
     let limits = TreeLimits { file_bytes: 1 << 20, tree_bytes: 1 << 30, inodes: 1 << 20 };
     ReplicaConfig {
         id: ReplicaId(id),
+        incarnation: 1,
         name: format!("n{id}"),
         heartbeat: HEARTBEAT,
         election_timeout: SECOND,

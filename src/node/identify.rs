@@ -1,0 +1,182 @@
+//! Whose data directory this is: read from it, or made when it is new.
+
+use super::{NodeConfig, Start};
+use crate::disk::{DataDirectory, Identity};
+use crate::error::Error;
+use crate::limits::REPLICAS_MAX;
+use crate::peers::{self, Listener};
+use crate::tree::{Incarnation, Member, ReplicaId};
+use log::info;
+use std::collections::BTreeMap;
+
+/// The id of a replica that has yet to join.
+const NOBODY: ReplicaId = ReplicaId(0);
+
+/// The directory's identity, made now if it has none.
+pub fn identify(
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    listener: &Listener,
+) -> Result<Identity, Error> {
+    let problem = |problem: String| Error::DataDirectory { path: config.data.clone(), problem };
+    let mut known = None;
+    if let Some(identity) = directory.identity()? {
+        if identity.name != config.name {
+            return Err(problem(format!(
+                "belongs to replica \"{}\", not \"{}\"; give each replica a directory of its own",
+                identity.name, config.name
+            )));
+        }
+        if let Start::Bootstrap(list) = &config.start
+            && identity.id != NOBODY
+        {
+            agree_with(&identity, list).map_err(problem)?;
+        }
+        if identity.id != NOBODY {
+            return Ok(identity);
+        }
+        known = Some(identity.incarnation);
+    }
+    let incarnation = known.map_or_else(DataDirectory::new_incarnation, Ok)?;
+    let identity = match &config.start {
+        Start::Bootstrap(list) => found(&config.name, list, incarnation)?,
+        Start::Join(addresses) => {
+            // It is known by this already if it crashes before it hears that it has joined.
+            directory.write_identity(&nobody(&config.name, incarnation))?;
+            join(config, addresses, listener, incarnation)?
+        }
+        Start::Existing => {
+            return Err(problem(
+                "is empty; found a cluster with --bootstrap, or join one with --join".into(),
+            ));
+        }
+    };
+    directory.write_identity(&identity)?;
+    Ok(identity)
+}
+
+fn nobody(name: &str, incarnation: Incarnation) -> Identity {
+    Identity {
+        id: NOBODY,
+        name: name.into(),
+        incarnation,
+        cluster: None,
+        members: Vec::new(),
+        heard: BTreeMap::new(),
+    }
+}
+
+/// A founding list that is given again must not contradict the first.
+fn agree_with(identity: &Identity, list: &[(String, String)]) -> Result<(), String> {
+    let founding = members_of(list);
+    let listed = |members: &[Member]| -> Vec<_> {
+        members.iter().map(|m| (m.id, m.name.clone(), m.address.clone())).collect()
+    };
+    if identity.cluster.is_none() && listed(&founding) != listed(&identity.members) {
+        let names: Vec<&str> = identity.members.iter().map(|m| m.name.as_str()).collect();
+        return Err(format!(
+            "was started with another --bootstrap list (of {}); start it with that list, or with \
+             an empty directory",
+            names.join(", ")
+        ));
+    }
+    let known = |member: &Member| {
+        identity.members.iter().any(|m| m.id == member.id && m.name != member.name)
+    };
+    match founding.iter().find(|member| known(member)) {
+        Some(member) => Err(format!(
+            "belongs to another cluster: its replica {} is not \"{}\"; give a directory of its own \
+             to each cluster",
+            member.id, member.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Ids are positions in the list sorted by name: the same on every replica.
+fn members_of(list: &[(String, String)]) -> Vec<Member> {
+    let mut sorted: Vec<_> = list.to_vec();
+    sorted.sort();
+    let member = |(position, (name, address)): (usize, (String, String))| Member {
+        id: ReplicaId(position as u64 + 1),
+        name,
+        address,
+        learner: false,
+        incarnation: 0,
+    };
+    sorted.into_iter().enumerate().map(member).collect()
+}
+
+fn found(
+    name: &str,
+    list: &[(String, String)],
+    incarnation: Incarnation,
+) -> Result<Identity, Error> {
+    let mut members = members_of(list);
+    if members.is_empty() || members.len() > REPLICAS_MAX {
+        let text = format!("a cluster has 1 to {REPLICAS_MAX} replicas, not {}", members.len());
+        return Err(Error::Configuration(text));
+    }
+    if let Some(twice) = members.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        let text = format!("--bootstrap names \"{}\" twice", twice[0].name);
+        return Err(Error::Configuration(text));
+    }
+    let own = members.iter_mut().find(|member| member.name == name).ok_or_else(|| {
+        Error::Configuration(format!("--bootstrap does not name this replica, \"{name}\""))
+    })?;
+    own.incarnation = incarnation;
+    Ok(Identity { id: own.id, members, ..nobody(name, incarnation) })
+}
+
+fn join(
+    config: &NodeConfig,
+    at: &[String],
+    listener: &Listener,
+    incarnation: Incarnation,
+) -> Result<Identity, Error> {
+    let own = own_address(&config.listen, listener);
+    let mut last = Error::Configuration("--join names no address".into());
+    for address in at {
+        match peers::ask_to_join(address, &config.name, &own, incarnation) {
+            Ok((welcome, members)) => {
+                let me = members.iter().find(|member| member.name == config.name);
+                let me = me.ok_or_else(|| {
+                    Error::Other(format!(
+                        "{address} answered without an id for \"{}\"",
+                        config.name
+                    ))
+                })?;
+                let cluster = welcome.cluster.ok_or_else(|| {
+                    Error::Other(format!("the cluster at {address} is being founded; try again"))
+                })?;
+                info!("joined cluster by {address} as replica {}", me.id);
+                return Ok(Identity {
+                    id: me.id,
+                    cluster: Some(cluster),
+                    members,
+                    ..nobody(&config.name, incarnation)
+                });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Where others reach this replica: what it was told to listen on, with the port it got.
+fn own_address(listen: &str, listener: &Listener) -> String {
+    match listen.rsplit_once(':') {
+        Some((host, "0")) => format!("{host}:{}", listener.address().port()),
+        _ => listen.to_string(),
+    }
+}
+
+/// Equal for replicas that are founding one cluster; 0 once it is founded.
+pub fn founding_hash(identity: &Identity) -> u64 {
+    if identity.cluster.is_some() {
+        return 0;
+    }
+    let text: String =
+        identity.members.iter().map(|m| format!("{}={},", m.name, m.address)).collect();
+    u64::from(crc32fast::hash(text.as_bytes())) | 1 << 32
+}
