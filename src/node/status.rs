@@ -68,7 +68,7 @@ pub fn gather(shared: &Shared) -> Status {
         term: replica.term,
         leader: replica.leader.map(|id| name_of(id).unwrap_or_else(|| id.to_string())),
         leader_since_secs: since / 1_000_000_000,
-        quorum: replica.quorum && shared.failed().is_none(),
+        quorum: replica.quorum && replica.dispute.is_none() && shared.failed().is_none(),
         reason: reason(shared, &replica, &members),
         applied: replica.applied,
         commit: replica.commit,
@@ -105,6 +105,9 @@ fn is_reachable(shared: &Shared, member: &Member) -> bool {
 /// Why there is no quorum, in a sentence.
 fn reason(shared: &Shared, replica: &ReplicaStatus, members: &[Member]) -> Option<String> {
     if let Some(why) = shared.failed() {
+        return Some(why.clone());
+    }
+    if let Some(why) = &replica.dispute {
         return Some(why.clone());
     }
     if replica.quorum {

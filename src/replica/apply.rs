@@ -83,7 +83,9 @@ impl Replica {
         };
         self.applied = (entry.index, entry.term);
         self.visibility.applied(entry.index);
-        self.digests.applied(entry.index, tree.digest())?;
+        if self.digests.applied(entry.index, tree.digest()) {
+            self.say_digest();
+        }
         Ok(applied)
     }
 
@@ -189,6 +191,7 @@ impl Replica {
         }
         let ids: BTreeSet<ReplicaId> = tree.members().iter().map(|member| member.id).collect();
         self.visibility.keep_only(&ids);
+        self.digests.keep_only(&ids);
     }
 
     /// A session is over, by the log's word.

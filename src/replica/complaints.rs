@@ -1,5 +1,5 @@
-//! What is said about messages that are ignored: a line now and then for each sender, for a broken
-//! peer may send nothing else.
+//! What is said about replicas that do wrong: a line now and then for each, for a broken one may do
+//! nothing else.
 
 use crate::tree::ReplicaId;
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ struct Sender {
 }
 
 impl Complaints {
-    /// What `from` sent is ignored because of `why`.
-    pub(super) fn about(&mut self, from: ReplicaId, why: &str, now: u64) {
+    /// `from` did wrong, as `what` says.
+    pub(super) fn about(&mut self, from: ReplicaId, what: &str, now: u64) {
         if let Some(unsaid) = self.is_said(from, now) {
             let more = match unsaid {
                 0 => String::new(),
                 count => format!(" ({count} more since the last such line)"),
             };
-            ::log::warn!("ignored a message of replica {from}: {why}{more}");
+            ::log::warn!("replica {from}: {what}{more}");
         }
     }
 

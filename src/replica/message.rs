@@ -33,7 +33,8 @@ pub enum PeerMessage {
     Visible {
         zxid: Zxid,
     },
-    /// The leader's digest of the tree at an index.
+    /// The sender's digest of the tree at an index: its vote. From the leader, the others are asked
+    /// for theirs.
     Digest {
         zxid: Zxid,
         digest: u64,

@@ -15,6 +15,7 @@
 //! `apply.rs`.
 
 mod acquaintance;
+mod agreement;
 mod apply;
 mod chance;
 mod complaints;
@@ -81,6 +82,9 @@ pub struct Replica {
     /// About to stop, and led when it was told so.
     resigning: bool,
     digests: digest::Digests,
+    /// Trees differ, and nobody knows which is right: what to tell.
+    dispute: Option<String>,
+    outvoted: Option<agreement::Outvoted>,
 
     /// Where the tree stands.
     applied: (Zxid, u64),
@@ -136,6 +140,8 @@ impl Replica {
             removed: None,
             resigning: false,
             digests: digest::Digests::default(),
+            dispute: None,
+            outvoted: None,
             applied,
             knows_tree: false,
             founded: false,

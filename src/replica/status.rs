@@ -32,6 +32,8 @@ pub struct ReplicaStatus {
     pub heard: Vec<(ReplicaId, u64)>,
     /// Replicas whose mounts replies wait for.
     pub attentive: Vec<ReplicaId>,
+    /// Trees differ, and no majority has the same: no changes are taken.
+    pub dispute: Option<String>,
 }
 
 impl Replica {
@@ -61,6 +63,7 @@ impl Replica {
             matched,
             heard: self.heard.iter().map(|(id, at)| (*id, *at)).collect(),
             attentive: self.visibility.attentive(),
+            dispute: self.dispute.clone(),
         }
     }
 

@@ -55,7 +55,8 @@ impl Replica {
         if self.session.id() != Some(session) {
             return self.answer(id, Err(Failure::SessionLost));
         }
-        if self.leadership.missing_for(now, self.config.op_timeout) {
+        let undecided = self.dispute.is_some() || self.outvoted.is_some();
+        if undecided || self.leadership.missing_for(now, self.config.op_timeout) {
             return self.answer(id, Err(Failure::NoQuorum));
         }
         self.proposals.submit(id, session, command, now);
@@ -98,13 +99,7 @@ impl Replica {
                 self.session.acknowledged(session, sent, now)
             }
             PeerMessage::Visible { zxid } => self.visibility.shown_there(from, zxid),
-            PeerMessage::Digest { zxid, digest } => {
-                if self.leadership.leader == Some(from)
-                    && let Err(why) = self.digests.announced(zxid, digest)
-                {
-                    self.fail(why);
-                }
-            }
+            PeerMessage::Digest { zxid, digest } => self.hear_digest(from, zxid, digest),
             PeerMessage::Join { id, name, address, incarnation } => {
                 self.requested(from, id, Wish::Join { name, address, incarnation })
             }
@@ -163,7 +158,7 @@ impl Replica {
     }
 
     fn ignore(&mut self, from: ReplicaId, why: &str) {
-        self.complaints.about(from, why, self.now.monotonic);
+        self.complaints.about(from, &format!("a message is ignored: {why}"), self.now.monotonic);
     }
 
     fn step_raft(&mut self, message: Message) {

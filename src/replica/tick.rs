@@ -23,13 +23,14 @@ impl Replica {
         if self.leadership.here {
             self.expire_sessions();
             self.go_on_working();
-            self.announce_digest();
+            self.ask_for_digests();
             self.change_members();
             self.resign();
         } else if let Some(leader) = self.leadership.leader {
             self.forward_wishes(leader);
         }
         self.ask_to_stop();
+        self.judge_digests();
     }
 
     /// One raft tick a heartbeat; after a pause, time that nobody lived through is not made up for.
@@ -111,14 +112,6 @@ impl Replica {
         let sessions = self.sessions.silent(self.now.monotonic);
         if !sessions.is_empty() {
             self.own_commands.push(Command::ExpireSessions { sessions });
-        }
-    }
-
-    fn announce_digest(&mut self) {
-        if let Some((zxid, digest)) = self.digests.announcement(self.now.monotonic) {
-            for peer in self.peers() {
-                self.send(peer, PeerMessage::Digest { zxid, digest });
-            }
         }
     }
 
