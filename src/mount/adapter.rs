@@ -155,10 +155,11 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         _: OpenFlags,
-        _: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.0.read(node(ino), fh.into(), offset, size, reply);
+        let reading = ops::Reading { offset, size, into_cache: owner.is_none() };
+        self.0.read(node(ino), fh.into(), reading, reply);
     }
     fn write(
         &self,

@@ -70,6 +70,12 @@ impl Handle {
         self.flags & libc::O_ACCMODE != libc::O_RDONLY
     }
 
+    /// Whether a file can be mapped for writing through it.
+    pub fn may_map(&self) -> bool {
+        let is_file = matches!(self.kind, HandleKind::File | HandleKind::Ticket);
+        is_file && self.flags & libc::O_ACCMODE == libc::O_RDWR
+    }
+
     /// Whether `open` asked to truncate, and that was put off.
     pub fn truncates(&self) -> bool {
         self.truncates.load(Ordering::Acquire)

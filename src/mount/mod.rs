@@ -7,7 +7,8 @@
 //! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no
 //!   request and holds no lock while it writes to the kernel, which may block until requests are
 //!   answered.
-//! * [`handles`], [`inodes`], [`directories`] know what the kernel has open, remembers, and locks.
+//! * [`handles`], [`inodes`], [`mapped`], [`directories`] know what the kernel has open, remembers,
+//!   may have changed in its own memory, and locks.
 //! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
 
@@ -21,6 +22,7 @@ mod handles;
 mod inodes;
 pub mod interrupts;
 mod kernel;
+mod mapped;
 mod locks;
 pub mod mounts;
 mod notify;
@@ -83,6 +85,7 @@ pub struct Mount {
     node: Node,
     handles: handles::Handles,
     inodes: inodes::Inodes,
+    mapped: mapped::Mapped,
     directories: directories::Directories,
     orphans: orphans::Orphans,
     listings: control::Listings,
@@ -132,6 +135,7 @@ impl Mount {
         Ok(Mount {
             handles: Default::default(),
             inodes: Default::default(),
+            mapped: Default::default(),
             directories: Default::default(),
             orphans: orphans::Orphans::start(node.clone())?,
             listings: control::Listings::start(node.clone())?,

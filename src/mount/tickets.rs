@@ -324,7 +324,7 @@ impl Mount {
         let fopen = self.fopen_flags(flags);
         let mut handle = Handle::new(ticket, flags, Some(view.session), HandleKind::Ticket);
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
-        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
         self.handles.hold(handle.fh, view.session, view.pid);
         if reply.is_create() {
             self.inodes.looked_up(ticket);

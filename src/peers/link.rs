@@ -152,6 +152,7 @@ fn weight(message: &PeerMessage) -> usize {
 fn proposal_weight(proposal: &Proposal) -> usize {
     256 + match &proposal.command {
         Command::Write(write) => write.data.len(),
+        Command::Store(stored) => stored.data.len() + stored.changed.len(),
         Command::RecordSnapshot { manifest, .. } => manifest.len(),
         _ => 0,
     }

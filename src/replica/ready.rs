@@ -275,6 +275,7 @@ impl Replica {
 fn weight(proposal: &Proposal) -> usize {
     let data = match &proposal.command {
         Command::Write(write) => write.data.len(),
+        Command::Store(stored) => stored.data.len() + stored.changed.len(),
         Command::SetXattr { value, .. } => value.len(),
         Command::RecordSnapshot { manifest, .. } => manifest.len(),
         Command::Release { inodes } => 8 * inodes.len(),

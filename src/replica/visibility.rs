@@ -47,7 +47,10 @@ pub(super) fn shows(changes: &[Change]) -> bool {
         | Change::Removed { .. }
         | Change::Replaced { .. }
         | Change::Moved { .. } => true,
-        Change::Orphaned { .. }
+        // A mount that forgets pages waits for them to be written back: two that do so for each other
+        // must not wait for each other's answer.
+        Change::Stored { .. }
+        | Change::Orphaned { .. }
         | Change::Freed { .. }
         | Change::Granted { .. }
         | Change::SessionOpened { .. }

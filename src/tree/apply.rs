@@ -53,6 +53,7 @@ impl Edit<'_> {
             Command::Allocate { ino, offset, length, how } => {
                 self.allocate(*ino, *offset, *length, *how)
             }
+            Command::Store(stored) => self.store(stored),
             Command::SetXattr { ino, name, value, how } => self.set_xattr(*ino, name, value, *how),
             Command::RemoveXattr { ino, name } => self.remove_xattr(*ino, name),
             Command::Release { inodes } => self.release(inodes),

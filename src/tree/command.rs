@@ -69,6 +69,9 @@ pub enum Command {
         length: u64,
         how: AllocateHow,
     },
+    /// What was stored through a shared mapping. It cannot grow a file: what lies past the end the
+    /// file has by now is gone.
+    Store(Stored),
     SetXattr {
         ino: Ino,
         name: Name,
@@ -206,6 +209,31 @@ pub struct Write {
     pub data: Box<[u8]>,
     /// The writer is not privileged: set-user-id and set-group-id bits go.
     pub clear_set_id: bool,
+}
+
+/// Bytes of a file some of which have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Stored {
+    pub ino: Ino,
+    pub offset: u64,
+    pub data: Box<[u8]>,
+    /// A bit for each byte of `data`, the lowest first: whether it has changed. The others are not
+    /// written.
+    pub changed: Box<[u8]>,
+}
+
+impl Stored {
+    /// The bytes that have changed, in order, each stretch of them with its offset in the file.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let is_changed =
+            |at: usize| self.changed.get(at / 8).is_some_and(|bits| bits >> (at % 8) & 1 == 1);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = (at..self.data.len()).find(|&at| is_changed(at))?;
+            at = (start..self.data.len()).find(|&at| !is_changed(at)).unwrap_or(self.data.len());
+            Some((self.offset.saturating_add(start as u64), &self.data[start..at]))
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -3,7 +3,7 @@
 use super::content::Content;
 use super::edit::Edit;
 use super::inode::Body;
-use super::{AllocateHow, Change, Ino, Place, Refusal, Reply, Write};
+use super::{AllocateHow, Change, Ino, Place, Refusal, Reply, Stored, Write};
 
 impl Edit<'_> {
     pub fn write(&mut self, write: &Write) -> Result<Reply, Refusal> {
@@ -50,6 +50,34 @@ impl Edit<'_> {
             Change::Attributes { ino: write.ino }
         });
         Ok(written)
+    }
+
+    /// Nothing stored is nothing changed, but shown as if something were.
+    pub fn store(&mut self, stored: &Stored) -> Result<Reply, Refusal> {
+        let content = self.content(stored.ino)?;
+        if stored.data.is_empty() {
+            self.change(Change::Attributes { ino: stored.ino });
+            return Ok(Reply::Done);
+        }
+        let size = content.size();
+        let mut merged = content.clone();
+        let mut span = None;
+        for (offset, data) in stored.runs().take_while(|(offset, _)| *offset < size) {
+            let end = (offset + data.len() as u64).min(size);
+            merged.write(offset, &data[..(end - offset) as usize]);
+            span = Some((span.map_or(offset, |(from, _)| from), end));
+        }
+        let Some((from, to)) = span else { return Ok(Reply::Done) };
+        self.check_space(0, merged.stored().saturating_sub(content.stored()))?;
+        let (zxid, now) = (self.zxid(), self.now());
+        self.change_stored(stored.ino, |inode| {
+            if let Body::File(content) = &mut inode.body {
+                *content = merged;
+            }
+            inode.touch_data(zxid, now);
+        });
+        self.change(Change::Stored { ino: stored.ino, offset: from, length: to - from });
+        Ok(Reply::Done)
     }
 
     pub fn allocate(

@@ -94,6 +94,13 @@ pub enum Change {
         offset: u64,
         length: u64,
     },
+    /// The same, through a shared mapping: whoever has the mapping has the bytes already, and who
+    /// asks to see them elsewhere (`msync`) is answered later.
+    Stored {
+        ino: Ino,
+        offset: u64,
+        length: u64,
+    },
     /// `name` in `parent` now means `ino`; it meant nothing before.
     Added {
         parent: Ino,

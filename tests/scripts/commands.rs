@@ -237,6 +237,7 @@ fn parse(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
             Ok(Command::Rename { from, name, to, new_name, how })
         }
         "write" | "append" | "replace" | "truncate" | "allocate" => bytes(tree, verb, words),
+        "store" => store(tree, words),
         "setattr" => attributes(tree, words),
         "setxattr" | "rmxattr" | "role" => xattrs(tree, verb, words),
         "lock" | "unlock" | "cancel" | "drop" => locks(tree, verb, words),
@@ -319,6 +320,19 @@ fn bytes(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
     };
     let data = data(words.next().unwrap_or_default());
     Ok(Command::Write(Write { ino, place, data, clear_set_id }))
+}
+
+/// A point stands for a byte that was not stored.
+fn store(tree: &Tree, words: &mut Words<'_>) -> Parsed<Command> {
+    let ino = find(tree, words.word()?)?;
+    let offset = words.number()?;
+    let data = data(words.next().unwrap_or_default());
+    let bits = |bytes: &[u8]| {
+        let bit = |(at, byte): (usize, &u8)| u8::from(*byte != b'.') << at;
+        bytes.iter().enumerate().map(bit).sum()
+    };
+    let changed = data.chunks(8).map(bits).collect();
+    Ok(Command::Store(Stored { ino, offset, data, changed }))
 }
 
 fn attributes(tree: &Tree, words: &mut Words<'_>) -> Parsed<Command> {

@@ -49,6 +49,9 @@ fn change(tree: &Tree, change: &Change) -> String {
         Change::Data { ino, offset, length } => {
             format!("data {} {offset}+{length}", label(tree, *ino))
         }
+        Change::Stored { ino, offset, length } => {
+            format!("stored {} {offset}+{length}", label(tree, *ino))
+        }
         Change::Added { parent, name, ino } => {
             format!("added {} #{ino}", entry(tree, *parent, name))
         }

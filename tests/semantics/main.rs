@@ -3,6 +3,7 @@
 mod consistency;
 mod errors;
 mod files;
+mod mappings;
 mod metadata;
 mod names;
 #[path = "../support/mod.rs"]

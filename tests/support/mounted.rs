@@ -59,6 +59,11 @@ impl Mounted {
         mounted
     }
 
+    /// A file that is on none of the mounts.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     /// Three replicas that the tests running now have in common; each keeps to a directory of its
     /// own, [`Mounted::fresh`].
     pub fn shared() -> Arc<Mounted> {

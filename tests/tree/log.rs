@@ -207,7 +207,12 @@ impl Log {
             AllocateHow::PunchHole,
             AllocateHow::ZeroRange { keep_size: dice.roll(2) == 0 },
         ];
-        match dice.roll(4) {
+        match dice.roll(5) {
+            4 => {
+                let data = vec![b's'; dice.roll(500) as usize];
+                let changed = data.chunks(8).map(|_| dice.roll(256) as u8).collect();
+                Command::Store(Stored { ino, offset, data: data.into(), changed })
+            }
             0 => Command::SetAttributes { ino, set },
             1 => Command::Allocate { ino, offset, length, how: *dice.pick(&hows) },
             _ => Command::Write(self.write(dice)),

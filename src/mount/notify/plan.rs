@@ -29,7 +29,7 @@ impl Plan {
                 self.attributes(*ino, knowledge);
                 self.role(*ino, knowledge);
             }
-            Change::Data { ino, .. } => self.data(*ino, knowledge),
+            Change::Data { ino, .. } | Change::Stored { ino, .. } => self.data(*ino, knowledge),
             Change::Added { parent, name, ino } | Change::Removed { parent, name, ino } => {
                 self.name(*parent, name, knowledge);
                 self.attributes(*ino, knowledge);

@@ -102,7 +102,12 @@ impl Mount {
             _ => Command::SetAttributes { ino, set },
         };
         self.submit(session, command, move |mount, answer| match answer {
-            Ok(_) => mount.answer_attributes(ino, reply),
+            Ok(_) => {
+                if let Some(size) = size {
+                    mount.mapped.zeroed(ino, size, u64::MAX);
+                }
+                mount.answer_attributes(ino, reply);
+            }
             Err(failure) => {
                 if let Some(truncation) = truncation {
                     mount.handles.put_back_truncation(ino, truncation);

@@ -176,7 +176,7 @@ impl Mount {
         handle.created = created.name;
         handle.opener = caller.pid;
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
-        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
         self.inodes.looked_up(ino);
         OpenReply::Create(reply).opened(&handle, fopen, &attributes, ttl);
     }

@@ -9,10 +9,12 @@ mod open;
 mod read;
 mod remove;
 mod space;
+mod store;
 mod sync;
 mod truncate;
 mod write;
 mod xattr;
 
 pub use attributes::AskedAttributes;
+pub use read::Reading;
 pub use write::Writing;

@@ -37,7 +37,7 @@ impl Mount {
         let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
         handle.opener = caller.pid;
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
-        let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
+        let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
         let attributes = self.node.tree().attributes(ino);
         match attributes {
             Some(attributes) => {
@@ -145,8 +145,20 @@ impl Mount {
         });
     }
 
+    /// Enters a handle into the table. `None`: this session has already let go of the inode.
+    pub(in crate::mount) fn enter(&self, handle: Handle) -> Option<Arc<Handle>> {
+        let handle = self.handles.open(handle)?;
+        if handle.may_map() {
+            self.mapped.opened(handle.ino);
+        }
+        Some(handle)
+    }
+
     /// Removes a handle from the table, and lets go of an orphan with its last one.
     pub(in crate::mount) fn close(&self, fh: u64) {
+        if let Some(handle) = self.handles.get(fh).filter(|handle| handle.may_map()) {
+            self.mapped.closed(handle.ino);
+        }
         if let Some(orphan) = self.handles.close(fh) {
             self.orphans.let_go(orphan);
         }

@@ -6,23 +6,39 @@ use crate::tree::Ino;
 use fuser::{Errno, ReplyData, ReplyLseek};
 use std::sync::Arc;
 
+/// What READ asks for.
+#[derive(Clone, Copy)]
+pub struct Reading {
+    pub offset: u64,
+    pub size: u32,
+    /// For the kernel's page cache: a descriptor that does direct I/O says who reads.
+    pub into_cache: bool,
+}
+
 impl Mount {
-    pub fn read(self: &Arc<Self>, ino: Ino, fh: u64, offset: u64, size: u32, reply: ReplyData) {
+    pub fn read(self: &Arc<Self>, ino: Ino, fh: u64, reading: Reading, reply: ReplyData) {
+        let Reading { offset, size, into_cache } = reading;
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Control(text) => reply.data(part(text, offset, size)),
             HandleKind::Stream(stream) => self.read_stream(stream, offset, size, reply),
             HandleKind::File | HandleKind::Ticket => {
-                if self.sees_truncation(ino, fh) {
+                // Pages are everybody's.
+                if !into_cache && self.sees_truncation(ino, fh) {
                     return reply.data(&[]);
                 }
-                if !handle.direct {
+                if into_cache {
                     // Before the tree is read: a change after that finds the mark.
                     self.inodes.gives_pages(ino);
                 }
                 let data = self.node.tree().read(ino, offset, size as usize);
                 match data {
-                    Ok(data) => reply.data(&data),
+                    Ok(data) => {
+                        if into_cache {
+                            self.mapped.given(ino, offset, size as usize, &data);
+                        }
+                        reply.data(&data);
+                    }
                     Err(refusal) => reply.error(errno::of_refusal(refusal)),
                 }
             }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 impl Mount {
     pub fn fsync(self: &Arc<Self>, ino: Ino, reply: ReplyEmpty) {
-        self.settle_truncation(ino, self.node.session(), |mount, settled| match settled {
-            Ok(_) => mount.pass_barrier(reply),
+        self.settle_truncation(ino, self.node.session(), move |mount, settled| match settled {
+            Ok(_) => mount.when_stores_are_seen(ino, |mount| mount.pass_barrier(reply)),
             Err(failure) => reply.error(errno::of_failure(failure)),
         });
     }

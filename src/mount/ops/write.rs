@@ -2,8 +2,8 @@
 //! while one at `close` would never reach a shell.
 
 use crate::mount::handles::{Handle, HandleKind};
-use crate::mount::{Caller, Mount, errno};
-use crate::tree::{AllocateHow, Command, Ino, Place, Reply, Write};
+use crate::mount::{Caller, Mount, answer_empty, errno};
+use crate::tree::{AllocateHow, Command, Ino, Place, Reply, SessionId, Write};
 use fuser::{Errno, ReplyEmpty, ReplyWrite, WriteFlags};
 use std::sync::Arc;
 
@@ -34,6 +34,11 @@ impl Mount {
                 self.write_stream(caller, stream, writing.offset, writing.data, reply);
             }
             HandleKind::Control(_) => reply.error(Errno::EBADF),
+            HandleKind::File | HandleKind::Ticket
+                if writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) =>
+            {
+                self.write_back(ino, writing.offset, writing.data, reply);
+            }
             HandleKind::File | HandleKind::Ticket => {
                 self.write_file(caller, ino, handle, writing, reply);
             }
@@ -48,18 +53,11 @@ impl Mount {
         writing: Writing<'_>,
         reply: ReplyWrite,
     ) {
-        // From the page cache (a shared mapping): the kernel knows the place, and guessed the
-        // handle; who stored it is not known.
-        let from_cache = writing.write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let (caller, through) = match from_cache {
-            true => (Caller { pid: 0, ..caller }, None),
-            false => (caller, Some(&*handle)),
-        };
         let session = self.node.session();
-        if self.is_unprotected(caller, ino, through, session) {
+        if self.is_unprotected(caller, ino, Some(&handle), session) {
             return reply.error(Errno::EIO);
         }
-        let appends = writing.flags & libc::O_APPEND != 0 && !from_cache;
+        let appends = writing.flags & libc::O_APPEND != 0;
         let truncation = self.handles.take_truncation(ino, session);
         let place = match (truncation, appends) {
             (Some(_), true) => Place::Replace(0),
@@ -82,7 +80,7 @@ impl Mount {
                 if is_ticket {
                     mount.ticket_written(ino);
                 }
-                if from_cache || !handle.direct {
+                if !handle.direct {
                     // The kernel keeps these pages locked; the notifier may be waiting for them.
                     return reply.written(length);
                 }
@@ -143,8 +141,31 @@ impl Mount {
         };
         let allocate = Command::Allocate { ino, offset, length, how };
         self.settle_truncation(ino, session, move |mount, settled| match settled {
-            Ok(session) => mount.submit_for(session, allocate, reply),
+            Ok(session) => mount.allocate(session, allocate, reply),
             Err(failure) => reply.error(errno::of_failure(failure)),
+        });
+    }
+
+    fn allocate(
+        self: &Arc<Self>,
+        session: Option<SessionId>,
+        command: Command,
+        reply: ReplyEmpty,
+    ) {
+        let zeroed = match command {
+            Command::Allocate {
+                ino,
+                offset,
+                length,
+                how: AllocateHow::PunchHole | AllocateHow::ZeroRange { .. },
+            } => Some((ino, offset, offset.saturating_add(length))),
+            _ => None,
+        };
+        self.submit(session, command, move |mount, answer| {
+            if let (Ok(_), Some((ino, from, to))) = (&answer, zeroed) {
+                mount.mapped.zeroed(ino, from, to);
+            }
+            answer_empty(reply, answer.map_err(errno::of_failure));
         });
     }
 }
