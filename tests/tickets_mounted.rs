@@ -3,7 +3,7 @@
 mod support;
 
 use std::time::Duration;
-use support::cluster::Cluster;
+use support::cluster::{Cluster, PATIENT};
 use support::shell::Background;
 use support::{can_mount, eventually, has_programs};
 
@@ -117,6 +117,53 @@ fn a_try_answers_at_once() {
     cluster.sh("rm $a/lock/x/one; set -C; echo mine > $b/lock/x/two");
     until_queue(&cluster, "two:holder");
 }
+
+/// T1: whoever waits behind many others for the kernel's lock of the directory, longer than an OPEN
+/// takes as a rule, keeps its place. The lock is made to be held by stopping the other replica: the
+/// CREATE that is under way then holds it.
+#[test]
+fn a_place_is_kept_for_who_is_late() {
+    if !can_mount() || !has_programs(&["python3"]) {
+        return;
+    }
+    let cluster = Cluster::start_with(2, PATIENT);
+    cluster.sh("mkdir $a/lock/x; echo > $b/lock/x/first");
+    let takers = cluster.dir.path().join("takers.py");
+    std::fs::write(&takers, TAKERS).unwrap();
+    let script = format!("exec python3 {} $a/lock/x $a/took", takers.display());
+    let mut takers = cluster.background(&script);
+    let queued = || cluster.sh("ls -U $b/lock/x | wc -l").parse::<u32>().unwrap();
+    eventually("some are queued", SOON, || queued() > 10);
+    cluster.replicas[1].signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(9));
+    cluster.replicas[1].signal(libc::SIGCONT);
+    eventually("all are queued", 2 * SOON, || queued() == 1 + TAKERS_COUNT);
+    cluster.sh("rm $b/lock/x/first");
+    eventually("all had it", 2 * SOON, || !takers.is_running());
+    let took = cluster.sh("sort $a/took | uniq -c");
+    assert_eq!(took.trim(), format!("{TAKERS_COUNT} took"));
+    until_queue(&cluster, "");
+}
+
+const TAKERS_COUNT: u32 = 150;
+const TAKERS: &str = r#"
+import os, sys, threading
+directory, out = sys.argv[1:]
+threading.stack_size(65536)
+said = []
+def take(name):
+    try:
+        ticket = os.open(f'{directory}/{name}', os.O_WRONLY | os.O_CREAT)
+        os.unlink(f'{directory}/{name}')
+        os.close(ticket)
+        said.append('took')
+    except OSError as error:
+        said.append(error.strerror)
+threads = [threading.Thread(target=take, args=(name,)) for name in range(150)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+open(out, 'w').write('\n'.join(said) + '\n')
+"#;
 
 /// T6: an interrupted or killed waiter leaves no ticket.
 #[test]

@@ -175,8 +175,8 @@ impl Handles {
         self.table.lock().handles.values().any(|handle| which(handle))
     }
 
-    /// Removes a handle. What it returns is an orphan that lost its last one: this session lets go
-    /// of it now.
+    /// Removes a handle. What it returns is an orphan that lost its last one: it is to be
+    /// [`Handles::orphaned`] again.
     pub fn close(&self, fh: u64) -> Option<Ino> {
         let mut table = self.table.lock();
         let ino = table.handles.remove(&fh)?.ino;
@@ -188,7 +188,7 @@ impl Handles {
         }
         let orphan = open.orphan;
         table.open.remove(&ino);
-        (orphan && table.released.insert(ino)).then_some(ino)
+        orphan.then_some(ino)
     }
 
     /// An OPEN (no CREATE) made this handle: if it was with `O_TRUNC`, that follows.
@@ -264,7 +264,8 @@ impl Handles {
         table.handles.values().filter(truncating).map(|handle| handle.opener).collect()
     }
 
-    /// The last name of `ino` went. True: no handle is open on it, this session lets go of it now.
+    /// The last name of `ino` went. True: no handle is open on it, this session lets go of it now,
+    /// and nobody opens it any more.
     pub fn orphaned(&self, ino: Ino) -> bool {
         let mut table = self.table.lock();
         match table.open.get_mut(&ino) {
@@ -274,6 +275,12 @@ impl Handles {
             }
             None => table.released.insert(ino),
         }
+    }
+
+    /// The last name of `ino` went. True: a handle is open on it, with the last of which it goes.
+    pub fn keeps(&self, ino: Ino) -> bool {
+        let mut table = self.table.lock();
+        table.open.get_mut(&ino).map(|open| open.orphan = true).is_some()
     }
 
     /// The inode is no more: its number never comes back.
@@ -374,6 +381,10 @@ mod tests {
         assert!(handles.open(file(20, 0)).is_some(), "still open, so still ours");
         assert_eq!(handles.close(b.fh), None);
         assert_eq!(handles.close(3), Some(Ino(20)));
+        assert!(handles.open(file(20, 0)).is_some(), "whoever was shown it may be late");
+        assert!(!handles.orphaned(Ino(20)));
+        assert_eq!(handles.close(4), Some(Ino(20)));
+        assert!(handles.orphaned(Ino(20)));
         assert!(handles.open(file(20, 0)).is_none());
     }
 

@@ -22,8 +22,8 @@ mod handles;
 mod inodes;
 pub mod interrupts;
 mod kernel;
-mod mapped;
 mod locks;
+mod mapped;
 pub mod mounts;
 mod notify;
 mod opened;
@@ -83,7 +83,7 @@ fn request_threads() -> usize {
 /// the node's thread (in the closures that answer) and the notifier.
 pub struct Mount {
     node: Node,
-    handles: handles::Handles,
+    handles: Arc<handles::Handles>,
     inodes: inodes::Inodes,
     mapped: mapped::Mapped,
     directories: directories::Directories,
@@ -132,12 +132,13 @@ impl Mount {
         interrupts::start(Arc::clone(&waiters))?;
         let proposer = node.clone();
         let submit = move |session, command, done| proposer.submit(session, command, done);
+        let handles = Arc::<handles::Handles>::default();
         Ok(Mount {
-            handles: Default::default(),
+            handles: Arc::clone(&handles),
             inodes: Default::default(),
             mapped: Default::default(),
             directories: Default::default(),
-            orphans: orphans::Orphans::start(node.clone())?,
+            orphans: orphans::Orphans::start(node.clone(), handles)?,
             listings: control::Listings::start(node.clone())?,
             kernel: OnceLock::new(),
             device: OnceLock::new(),

@@ -58,6 +58,26 @@ pub fn is_alive(id: u32) -> bool {
     Status::read(id).is_some_and(|status| status.is_alive())
 }
 
+/// What a thread is doing, by the letter of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Runs, or would if there were a processor for it.
+    Running,
+    /// Waits for what the kernel has promised, such as the lock of a directory.
+    Blocked,
+    /// Waits for what may never come; or has ended.
+    Asleep,
+}
+
+pub fn progress(thread: u32) -> Progress {
+    let status = Status::read(thread);
+    match status.as_ref().and_then(|status| field(&status.0, "State:")?.chars().next()) {
+        Some('R') => Progress::Running,
+        Some('D') => Progress::Blocked,
+        _ => Progress::Asleep,
+    }
+}
+
 /// The process itself, the one that started it, the one that started that, and so on.
 pub fn with_ancestors(process: u32) -> impl Iterator<Item = u32> {
     let parent =

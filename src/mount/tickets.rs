@@ -4,7 +4,9 @@
 //! A CREATE must not wait, for the kernel holds the directory's lock meanwhile. So whoever has to
 //! wait is queued and answered with ESTALE: the kernel looks the name up again, is shown the
 //! asker's own ticket (even while others go by that name before it), and sends OPEN of that, which
-//! may wait.
+//! may wait ([`arrivals`]).
+
+mod arrivals;
 
 use super::handles::{Handle, HandleKind};
 use super::opened::OpenReply;
@@ -16,32 +18,25 @@ use crate::tree::{
     Attributes, Command, Create, Ino, LockView, Name, NewNode, Refusal, Reply, SessionId,
     TicketInfo, Zxid,
 };
+use arrivals::Arrivals;
 use fuser::{Errno, FopenFlags, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a queued ticket waits for the OPEN that the kernel sends at once.
-const ARRIVAL: Duration = Duration::from_secs(5);
 /// Longest content that is looked at for a process id, bytes.
 const PID_BYTES_MAX: u64 = 32;
 
 /// What a mount knows of its own tickets beyond the tree.
 pub struct Tickets {
     /// Queued, and not yet opened by those who queued them.
-    arrivals: Mutex<HashMap<Ino, Arrival>>,
+    arrivals: Arrivals,
     /// Handles whose last descriptor so far was closed by the end of its process.
     bereft: Mutex<HashSet<u64>>,
     /// The processes whose ids are in tickets, by ticket.
     watch: ProcessWatch,
-}
-
-struct Arrival {
-    directory: Ino,
-    name: Name,
-    thread: u32,
 }
 
 /// A place in a queue somebody asks for.
@@ -90,11 +85,7 @@ impl Tickets {
     /// Fails if threads or descriptors are used up.
     pub fn new() -> io::Result<Tickets> {
         let watch = ProcessWatch::start()?;
-        Ok(Tickets { arrivals: Mutex::default(), bereft: Mutex::default(), watch })
-    }
-
-    fn expects(&self, ticket: Ino, thread: u32) -> bool {
-        self.arrivals.lock().get(&ticket).is_some_and(|arrival| arrival.thread == thread)
+        Ok(Tickets { arrivals: Arrivals::default(), bereft: Mutex::default(), watch })
     }
 }
 
@@ -139,14 +130,23 @@ impl Mount {
         self.waiters.end(Wait::Arrival(ino), End::Done);
     }
 
-    /// The ticket that `name` means to this caller alone, between its place in the queue and its
-    /// OPEN.
-    pub fn lookup_ticket(&self, caller: Caller, directory: Ino, name: &[u8]) -> Option<Ino> {
-        let arrivals = self.tickets.arrivals.lock();
-        let own = |arrival: &Arrival| {
-            arrival.thread == caller.pid && arrival.directory == directory && *arrival.name == *name
-        };
-        arrivals.iter().find(|(_, arrival)| own(arrival)).map(|(&ticket, _)| ticket)
+    /// OPEN for writing of a ticket that is gone since the caller was shown it: it queues under
+    /// that name. (A ticket of its own that is gone is [`Mount::lost_place`].)
+    pub fn open_lost_ticket(
+        self: &Arc<Self>,
+        caller: Caller,
+        (directory, name): (Ino, Name),
+        mode: u32,
+        flags: i32,
+        reply: ReplyOpen,
+    ) {
+        let asked = Asked { caller, directory, name, mode, flags };
+        self.take_place(asked, OpenReply::Open(reply));
+    }
+
+    /// Directory and name of a ticket that this caller was shown last, if it is this one.
+    pub fn ticket_name(&self, caller: Caller, ticket: Ino) -> Option<(Ino, Name)> {
+        self.tickets.arrivals.name_shown(caller.pid, ticket)
     }
 
     /// What was written through a ticket's handle is committed: if the ticket's content is the id
@@ -203,6 +203,7 @@ impl Mount {
     /// The inode lost its last name: if it was a ticket, nobody waits for it any more.
     pub fn ticket_gone(&self, ticket: Ino) {
         self.waiters.end(Wait::Ticket(ticket), End::Cancelled);
+        self.waiters.end(Wait::Arrival(ticket), End::Cancelled);
         self.tickets.watch.forget(ticket.0);
     }
 
@@ -210,10 +211,14 @@ impl Mount {
     fn is_own(&self, ticket: &LockView, ino: Ino, thread: u32) -> bool {
         let same_process = || ticket.pid != 0 && processes::process_of(thread) == Some(ticket.pid);
         Some(ticket.session) == self.node.session()
-            && (self.tickets.expects(ino, thread) || same_process())
+            && (self.tickets.arrivals.expects(ino, thread) || same_process())
     }
 
     fn take_place(self: &Arc<Self>, asked: Asked, reply: OpenReply) {
+        let asker = (asked.caller.pid, asked.directory, asked.name.clone());
+        if let Some(errno) = self.lost_place_under(&asker) {
+            return reply.error(Errno::from_i32(errno));
+        }
         let process = processes::process_of(asked.caller.pid).unwrap_or(0);
         let (uid, command) = (asked.caller.uid, processes::command_line(process));
         let who = TicketInfo { pid: process, uid, command };
@@ -229,7 +234,7 @@ impl Mount {
                     mount.open_when_visible(ino, token, asked.flags, reply);
                 }
                 Ok(Reply::Granted { ino, .. } | Reply::Queued { ino, .. }) => {
-                    mount.expect_opener(session, ino, asked);
+                    mount.expect_opener(session, ino, asker);
                     reply.error(Errno::ESTALE);
                 }
                 Ok(_) => reply.error(Errno::EIO),
@@ -241,24 +246,6 @@ impl Mount {
                 }
             });
         });
-    }
-
-    /// The kernel sends OPEN of this ticket next; should it not, the ticket goes.
-    fn expect_opener(self: &Arc<Self>, session: SessionId, ticket: Ino, asked: Asked) {
-        let Asked { directory, name, caller, .. } = asked;
-        let thread = caller.pid;
-        self.tickets.arrivals.lock().insert(ticket, Arrival { directory, name, thread });
-        let mount = Arc::clone(self);
-        let on_end = move |end| {
-            mount.tickets.arrivals.lock().remove(&ticket);
-            if matches!(end, End::Interrupted | End::TimedOut) {
-                mount.drop_ticket(session, directory, ticket);
-            }
-        };
-        let deadline = Some(Instant::now() + ARRIVAL);
-        let on_end = Box::new(on_end);
-        let waiter = Waiter { session: Some(session), thread, deadline, on_end };
-        self.waiters.enter(Wait::Arrival(ticket), waiter);
     }
 
     fn wait_for_ticket(
@@ -324,7 +311,7 @@ impl Mount {
         let fopen = self.fopen_flags(flags);
         let mut handle = Handle::new(ticket, flags, Some(view.session), HandleKind::Ticket);
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
-        let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
+        let Some(handle) = self.enter(handle) else { return reply.error(Errno::ECANCELED) };
         self.handles.hold(handle.fh, view.session, view.pid);
         if reply.is_create() {
             self.inodes.looked_up(ticket);

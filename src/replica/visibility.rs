@@ -47,8 +47,8 @@ pub(super) fn shows(changes: &[Change]) -> bool {
         | Change::Removed { .. }
         | Change::Replaced { .. }
         | Change::Moved { .. } => true,
-        // A mount that forgets pages waits for them to be written back: two that do so for each other
-        // must not wait for each other's answer.
+        // A mount that forgets pages waits for them to be written back: two that do so for each
+        // other must not wait for each other's answer.
         Change::Stored { .. }
         | Change::Orphaned { .. }
         | Change::Freed { .. }

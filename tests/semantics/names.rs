@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn names(directory: &Path) -> BTreeSet<OsString> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect()
@@ -45,6 +46,39 @@ fn n1_rename() {
     assert_eq!(errno(fs::rename(a.join("empty"), a.join("one"))), libc::ENOTEMPTY);
     fs::rename(a.join("one"), a.join("empty")).unwrap();
     assert_eq!(names(b), BTreeSet::from(["empty".into(), "service".into()]));
+}
+
+/// **N1** ... A name that is replaced all the time can be opened all the time.
+#[test]
+fn n1_a_name_that_is_replaced_can_be_opened() {
+    let Some(hosts) = hosts("n1-replaced") else { return };
+    fs::write(hosts.a.join("f"), "0").unwrap();
+    let until = Instant::now() + Duration::from_secs(4);
+    std::thread::scope(|scope| {
+        for (at, host) in [&hosts.a, &hosts.c].into_iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0.. {
+                    let new = host.join(format!("new-{at}"));
+                    fs::write(&new, round.to_string()).unwrap();
+                    fs::rename(&new, host.join("f")).unwrap();
+                    if Instant::now() > until {
+                        return;
+                    }
+                }
+            });
+        }
+        for host in hosts.all().into_iter().chain(hosts.all()) {
+            scope.spawn(move || {
+                let mut opened = 0;
+                while Instant::now() < until {
+                    File::open(host.join("f")).unwrap();
+                    OpenOptions::new().append(true).open(host.join("f")).unwrap();
+                    opened += 1;
+                }
+                assert!(opened > 20, "{opened}");
+            });
+        }
+    });
 }
 
 /// **N2** Of all hosts that create one name with `O_EXCL`, `mkdir`, `link`, `symlink` or

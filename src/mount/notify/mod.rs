@@ -183,8 +183,8 @@ impl Notifier {
         match change {
             Change::Orphaned { ino } => {
                 self.mount.ticket_gone(*ino);
-                if self.mount.handles.orphaned(*ino) {
-                    self.mount.orphans.let_go(*ino);
+                if !self.mount.handles.keeps(*ino) {
+                    self.mount.let_go(*ino);
                 }
             }
             Change::Freed { ino } => self.mount.handles.freed(*ino),

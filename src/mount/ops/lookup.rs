@@ -24,13 +24,14 @@ impl Mount {
         let own_ticket = (ttl == TTL_NONE).then(|| self.lookup_ticket(caller, parent, name));
         match own_ticket.flatten().map_or_else(|| tree.lookup(parent, name), Ok) {
             Ok(ino) => {
-                match tree.attributes(ino).inspect(|_| self.handles.asked(ino, caller.pid)) {
-                    Some(attributes) => {
-                        drop(tree);
-                        self.answer_entry(reply, &attributes, ttl);
-                    }
-                    None => reply.error(Errno::ESTALE),
+                let attributes = tree.attributes(ino);
+                if ttl == TTL_NONE && tree.ticket(ino).is_some() {
+                    self.ticket_shown(caller, parent, name, ino);
                 }
+                drop(tree);
+                let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
+                self.handles.asked(ino, caller.pid);
+                self.answer_entry(reply, &attributes, ttl);
             }
             // Inode number zero, unlike ENOENT, lets the kernel remember that there is no such
             // name.

@@ -3,7 +3,7 @@
 use crate::mount::control::{self, ControlFile};
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
-use crate::mount::{Caller, Mount, answer_empty, errno};
+use crate::mount::{Caller, Mount, answer_empty, errno, orphans};
 use crate::tree::{Ino, Kind, LockOwner};
 use fuser::{Errno, FopenFlags, ReplyEmpty, ReplyOpen};
 use std::sync::Arc;
@@ -18,9 +18,18 @@ impl Mount {
         let attributes = tree.attributes(ino);
         let is_ticket = tree.ticket(ino).is_some();
         drop(tree);
+        let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        if writable && !is_ticket {
+            if let Some(errno) = self.lost_place(caller, ino) {
+                return reply.error(Errno::from_i32(errno));
+            }
+            if let Some(place) = self.ticket_name(caller, ino) {
+                let mode = attributes.map_or(0o600, |now| now.mode);
+                return self.open_lost_ticket(caller, place, mode, flags, reply);
+            }
+        }
         // ESTALE: the kernel looks the path up again, and finds what is there now.
         let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
-        let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
         if attributes.kind == Kind::Stream {
             return self.open_stream(caller, attributes, flags, OpenReply::Open(reply));
         }
@@ -160,7 +169,12 @@ impl Mount {
             self.mapped.closed(handle.ino);
         }
         if let Some(orphan) = self.handles.close(fh) {
-            self.orphans.let_go(orphan);
+            self.let_go(orphan);
         }
+    }
+
+    /// An inode without a name goes once nobody here has it open, or is about to.
+    pub(in crate::mount) fn let_go(&self, orphan: Ino) {
+        self.orphans.let_go(orphan, self.inodes.answered_within(orphan, orphans::SHOWN));
     }
 }

@@ -146,12 +146,7 @@ impl Mount {
         });
     }
 
-    fn allocate(
-        self: &Arc<Self>,
-        session: Option<SessionId>,
-        command: Command,
-        reply: ReplyEmpty,
-    ) {
+    fn allocate(self: &Arc<Self>, session: Option<SessionId>, command: Command, reply: ReplyEmpty) {
         let zeroed = match command {
             Command::Allocate {
                 ino,
