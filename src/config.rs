@@ -56,9 +56,11 @@ settings! {
     /// Where the log, the snapshots and the backups of this replica live. On a disk of its own the
     /// log is fastest: every change waits for an fdatasync here.
     data: Option<PathBuf> = None, example "\"/var/lib/keepfs\"";
-    /// HOST:PORT to listen on, and where the other replicas reach this one. There is no encryption
-    /// and no authentication between replicas: use a private network.
+    /// HOST:PORT to listen on, and where the other replicas reach this one.
     listen: Option<String> = None, example "\"10.0.0.1:7411\"";
+    /// The file with the cluster's key, the same on every host, mode 0600. `keepfs key` makes one.
+    /// Default: `key` in the data directory, if it is there.
+    key: Option<PathBuf> = None, example "\"/etc/keepfs.key\"";
     /// Found a new cluster of these NAME=HOST:PORT; give every one of them the same list.
     /// Needed at the first start only.
     bootstrap: Vec<String> = Vec::new(),
@@ -172,6 +174,7 @@ impl Config {
             data: self.data.clone().ok_or_else(|| missing("data"))?,
             listen: self.listen.clone().ok_or_else(|| missing("listen"))?,
             start,
+            key: self.key.clone(),
             op_timeout: self.op_timeout.0,
             session_timeout: self.session_timeout.0,
             election_timeout: self.election_timeout.0,

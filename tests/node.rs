@@ -1,13 +1,14 @@
-//! Nodes in one process, on loopback, with real disks: what a cluster promises through restarts,
-//! lag and growth.
+//! Nodes in one process, with real disks: what a cluster promises through restarts, lag and growth.
+
+#[path = "support/key.rs"]
+mod key;
 
 use keepfs::disk::{FaultInjector, FileOperation};
 use keepfs::node::{Answer, Event, Failure, Node, NodeConfig, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, Place, Refusal, Reply, TreeLimits, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ fn config(name: &str, listen: &str, data: &Path, start: Start) -> NodeConfig {
         name: name.into(),
         data: data.to_path_buf(),
         listen: listen.into(),
+        key: Some(key::give(data)),
         start,
         op_timeout: Duration::from_secs(5),
         session_timeout: Duration::from_secs(5),
@@ -44,8 +46,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(names: &[&str]) -> Cluster {
-        // `RUST_LOG=info cargo test -- --nocapture` tells what the nodes say.
-        let _ = env_logger::try_init();
+        let _ = env_logger::try_init(); // RUST_LOG=info and --nocapture tell what the nodes say.
         let mut cluster = Cluster {
             names: names.iter().map(|name| name.to_string()).collect(),
             addresses: free_ports(names.len()),

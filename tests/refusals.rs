@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::cluster::Cluster;
-use support::{KEEPFS, can_mount, detach, eventually, has_programs, shell};
+use support::{KEEPFS, can_mount, detach, eventually, has_programs, key, shell};
 
 /// Runs keepfs, expecting it to end by itself; its exit code and standard error.
 fn keepfs(args: &[&str]) -> (i32, String) {
@@ -31,6 +31,7 @@ fn refused(args: &[&str]) -> String {
 
 /// `serve` of a one-replica cluster at these places.
 fn serve<'a>(name: &'a str, data: &'a str, at: &'a str, found: &'a str) -> Vec<&'a str> {
+    key::give(Path::new(data));
     vec!["serve", "--name", name, "--data", data, "--listen", at, "--bootstrap", found]
 }
 

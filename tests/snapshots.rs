@@ -1,5 +1,8 @@
 //! What a replica makes of snapshots that it is sent.
 
+#[path = "support/key.rs"]
+mod key;
+
 use keepfs::disk::DataDirectory;
 use keepfs::node::{Node, NodeConfig, Start};
 use keepfs::replica::SnapshotMark;
@@ -18,6 +21,7 @@ fn start(name: &str, data: &Path, founders: &[(String, String)]) -> Node {
         data: data.to_path_buf(),
         listen: own.1.clone(),
         start: Start::Bootstrap(founders.to_vec()),
+        key: Some(key::give(data)),
         op_timeout: Duration::from_secs(5),
         session_timeout: Duration::from_secs(5),
         election_timeout: Duration::from_millis(400),

@@ -28,7 +28,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("backup", &["node", "panics", "peers", "room", "tree"]),
     ("sim", &["format", "replica", "tree"]),
     ("config", &["node", "tree"]),
-    ("cli", &["backup", "config", "disk", "mount", "node", "panics"]),
+    ("cli", &["backup", "config", "disk", "mount", "node", "panics", "peers"]),
 ];
 
 /// Modules whose behaviour depends on their arguments alone.

@@ -8,6 +8,7 @@ mod address;
 mod bench;
 mod config;
 mod daemon;
+mod key;
 mod lock;
 mod memory;
 mod mounts;
@@ -49,6 +50,7 @@ enum Verb {
     Playground(playground::Args),
     Up(up::Args),
     Serve(serve::Args),
+    Key(key::Args),
     Status(status::Args),
     Config(config::Args),
     Role(role::Args),
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Verb::Playground(args) => playground::run(&args),
         Verb::Up(args) => up::run(&args),
         Verb::Serve(args) => serve::run(&args),
+        Verb::Key(args) => key::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Role(args) => role::run(&args),

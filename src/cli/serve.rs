@@ -13,16 +13,18 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  Found a cluster of three; run on each host with its own name and address:
+  Found a cluster of three; `keepfs key > /etc/keepfs.key` once, copy that to each host, and run
+  there with its own name and address:
     keepfs serve --name web1 --data /var/lib/keepfs --listen 10.0.0.1:7411 --mount /keep \\
-      --bootstrap web1=10.0.0.1:7411,web2=10.0.0.2:7411,web3=10.0.0.3:7411
+      --key /etc/keepfs.key --bootstrap web1=10.0.0.1:7411,web2=10.0.0.2:7411,web3=10.0.0.3:7411
 
   Start it again later (the data directory remembers the cluster):
-    keepfs serve --name web1 --data /var/lib/keepfs --listen 10.0.0.1:7411 --mount /keep
+    keepfs serve --name web1 --data /var/lib/keepfs --listen 10.0.0.1:7411 --mount /keep \\
+      --key /etc/keepfs.key
 
   Add a fourth replica:
     keepfs serve --name web4 --data /var/lib/keepfs --listen 10.0.0.4:7411 --mount /keep \\
-      --join 10.0.0.1:7411,10.0.0.2:7411
+      --key /etc/keepfs.key --join 10.0.0.1:7411,10.0.0.2:7411
 
   The same from a file:
     keepfs serve --config /etc/keepfs.toml")]
@@ -36,6 +38,9 @@ pub struct Args {
     /// Where to listen, and where the other replicas reach this one.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// The file with the cluster's key (see `keepfs key`) [default: DATA/key].
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// Found a new cluster of these replicas.
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',', conflicts_with = "join")]
     bootstrap: Option<Vec<String>>,
@@ -55,6 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         .set("name", args.name.as_ref())
         .set("data", args.data.as_ref())
         .set("listen", args.listen.as_ref())
+        .set("key", args.key.as_ref())
         .set("bootstrap", args.bootstrap.as_ref())
         .set("join", args.join.as_ref())
         .set("mount", args.mount.as_ref());

@@ -1,9 +1,10 @@
 //! `keepfs up`: the embedded default for one host.
 
-use super::{address, daemon, mounts};
+use super::{address, daemon, key, mounts};
 use crate::config::{self, Config, Flags};
 use crate::disk::private;
 use crate::error::Error;
+use crate::node::KEY_FILE;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -56,18 +57,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     if !founded && config.join.is_empty() && config.bootstrap.is_empty() {
         config.bootstrap = vec![format!("{}={listen}", config.name())];
     }
+    if config.key.is_none() && config.join.is_empty() {
+        key::make_once(&data.join(KEY_FILE))?;
+    }
     config.data = Some(data.clone());
     config.listen = Some(listen.clone());
     config.validate()?;
-    daemon::run(&config, || announce(&mount, &data, &listen))?;
+    let key = config.key.clone().unwrap_or_else(|| data.join(KEY_FILE));
+    daemon::run(&config, || announce(&mount, &data, &listen, &key))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn announce(mount: &Path, data: &Path, listen: &str) {
-    let (mount, data) = (mount.display(), data.display());
+fn announce(mount: &Path, data: &Path, listen: &str, key: &Path) {
+    let (mount, data, key) = (mount.display(), data.display(), key.display());
     super::say(format_args!("{mount} is mounted; its data is in {data}. Ctrl-C unmounts it."));
     super::say(format_args!(
-        "Others join it by: keepfs serve --name NAME --data DIR --listen HOST:PORT --join {listen}"
+        "Others join it by: keepfs serve --name NAME --data DIR --listen HOST:PORT --join {listen} \
+         --key FILE, with a copy of {key}"
     ));
     super::say("ready");
 }

@@ -11,7 +11,7 @@
 use crate::limits::PEER_FRAME_BYTES_MAX;
 
 /// Version of the protocol between replicas, in every frame.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 12;
 const MAGIC: u8 = b'k';
@@ -80,7 +80,7 @@ where
 
 /// The frame at the start of `buffer`; `None` while it is not whole.
 pub fn parse(buffer: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
-    let Some(length) = payload_bytes(buffer)? else { return Ok(None) };
+    let Some((_, length)) = announced(buffer)? else { return Ok(None) };
     let Some(frame) = buffer.get(..HEADER_BYTES + length) else { return Ok(None) };
     let expected = u32::from_le_bytes([frame[8], frame[9], frame[10], frame[11]]);
     if checksum(frame) != expected {
@@ -89,8 +89,8 @@ pub fn parse(buffer: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     Ok(Some(Frame { kind: frame[2], payload: &frame[HEADER_BYTES..] }))
 }
 
-/// The payload's length that the header announces; `None` while the header is not whole.
-pub fn payload_bytes(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
+/// The kind and the payload's length that the header announces; `None` while it is not whole.
+pub fn announced(buffer: &[u8]) -> Result<Option<(u8, usize)>, FrameError> {
     match buffer.first() {
         Some(&MAGIC) | None => {}
         Some(&other) => return Err(FrameError::Magic(other)),
@@ -104,7 +104,7 @@ pub fn payload_bytes(buffer: &[u8]) -> Result<Option<usize>, FrameError> {
     if length > PEER_FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(length));
     }
-    Ok(Some(length))
+    Ok(Some((header[2], length)))
 }
 
 fn checksum(frame: &[u8]) -> u32 {

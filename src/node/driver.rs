@@ -356,8 +356,10 @@ impl Driver {
             let tree = self.shared.tree.read();
             (tree.members().to_vec(), tree.cluster())
         };
-        if let Some(cluster) = cluster {
-            self.shared.peers.set_cluster(cluster);
+        if let Some(cluster) = cluster
+            && let Err(error) = self.shared.peers.set_cluster(cluster)
+        {
+            self.shared.fail(error.to_string());
         }
         let members = acquaintance::learn(&self.shared, cluster, members);
         if !members.is_empty()

@@ -1,9 +1,10 @@
 //! Whose data directory this is: read from it, or made when it is new.
 
-use super::{NodeConfig, Start};
+use super::{KEY_FILE, NodeConfig, Start};
 use crate::disk::{DataDirectory, Identity};
 use crate::error::Error;
 use crate::limits::REPLICAS_MAX;
+use crate::peers::identity::Keyring;
 use crate::peers::{self, Listener};
 use crate::tree::{Incarnation, Member, ReplicaId};
 use log::info;
@@ -12,12 +13,12 @@ use std::collections::BTreeMap;
 /// The id of a replica that has yet to join.
 const NOBODY: ReplicaId = ReplicaId(0);
 
-/// The directory's identity, made now if it has none.
+/// The directory's identity, made now if it has none; and the cluster's key.
 pub fn identify(
     config: &NodeConfig,
     directory: &DataDirectory,
     listener: &Listener,
-) -> Result<Identity, Error> {
+) -> Result<(Identity, Keyring), Error> {
     let problem = |problem: String| Error::DataDirectory { path: config.data.clone(), problem };
     let mut known = None;
     if let Some(identity) = directory.identity()? {
@@ -33,26 +34,43 @@ pub fn identify(
             agree_with(&identity, list).map_err(problem)?;
         }
         if identity.id != NOBODY {
-            return Ok(identity);
+            return Ok((identity, read_key(config)?));
         }
         known = Some(identity.incarnation);
     }
+    if let Start::Existing = &config.start {
+        return Err(problem(
+            "is empty; found a cluster with --bootstrap, or join one with --join".into(),
+        ));
+    }
+    let keyring = read_key(config)?;
     let incarnation = known.map_or_else(DataDirectory::new_incarnation, Ok)?;
     let identity = match &config.start {
         Start::Bootstrap(list) => found(&config.name, list, incarnation)?,
         Start::Join(addresses) => {
             // It is known by this already if it crashes before it hears that it has joined.
             directory.write_identity(&nobody(&config.name, incarnation))?;
-            join(config, addresses, listener, incarnation)?
+            join(config, addresses, listener, incarnation, &keyring)?
         }
-        Start::Existing => {
-            return Err(problem(
-                "is empty; found a cluster with --bootstrap, or join one with --join".into(),
-            ));
-        }
+        Start::Existing => unreachable!("refused above"),
     };
     directory.write_identity(&identity)?;
-    Ok(identity)
+    Ok((identity, keyring))
+}
+
+/// What makes this process a part of its cluster.
+fn read_key(config: &NodeConfig) -> Result<Keyring, Error> {
+    match &config.key {
+        Some(path) => Keyring::read(path),
+        None => match config.data.join(KEY_FILE) {
+            kept if kept.exists() => Keyring::read(&kept),
+            _ => Err(Error::Configuration(
+                "no key: give --key FILE, the same file on every host; `keepfs key > FILE` makes \
+                 one, once for a cluster"
+                    .into(),
+            )),
+        },
+    }
 }
 
 fn nobody(name: &str, incarnation: Incarnation) -> Identity {
@@ -133,11 +151,12 @@ fn join(
     at: &[String],
     listener: &Listener,
     incarnation: Incarnation,
+    keyring: &Keyring,
 ) -> Result<Identity, Error> {
     let own = own_address(&config.listen, listener);
     let mut last = Error::Configuration("--join names no address".into());
     for address in at {
-        match peers::ask_to_join(address, &config.name, &own, incarnation) {
+        match peers::ask_to_join(address, &config.name, incarnation, keyring.clone(), &own) {
             Ok((welcome, members)) => {
                 let me = members.iter().find(|member| member.name == config.name);
                 let me = me.ok_or_else(|| {

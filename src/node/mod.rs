@@ -38,6 +38,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// The cluster's key in a data directory, where none is given: one that was made or granted there.
+pub const KEY_FILE: &str = "key";
+
 /// How to start a node.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -47,6 +50,8 @@ pub struct NodeConfig {
     /// `HOST:PORT` to listen on and to be dialled at.
     pub listen: String,
     pub start: Start,
+    /// The cluster's key file; `None`: the one in the data directory.
+    pub key: Option<PathBuf>,
     /// How long a change waits for a leader before it fails.
     pub op_timeout: Duration,
     /// How long a silent session lives.

@@ -12,7 +12,7 @@ use crate::peers::{PeerHandler, Peers, TurnedAway};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Tree};
+use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Tree, Zxid};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -237,6 +237,10 @@ impl PeerHandler for Shared {
 
     fn unreachable(&self, peer: ReplicaId) {
         let _ = self.inbox.send(Job::Input(Input::Unreachable { peer }));
+    }
+
+    fn applied(&self) -> Zxid {
+        self.tree.read().zxid()
     }
 
     fn join(

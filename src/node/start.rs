@@ -25,7 +25,7 @@ pub fn start(
 ) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), Error> {
     let directory = DataDirectory::open(&config.data)?;
     let listener = Listener::bind(&config.listen)?;
-    let identity = identify::identify(&config, &directory, &listener)?;
+    let (identity, keyring) = identify::identify(&config, &directory, &listener)?;
     let disk: Arc<dyn Disk> = Arc::new(RaftLog::open_with_faults(&directory.log(), faults)?);
     let snapshots = directory.snapshots()?;
     let starts = directory.note_start()?;
@@ -42,8 +42,9 @@ pub fn start(
             bootstrap: identify::founding_hash(&identity),
             cluster: identity.cluster,
             members: identity.members.clone(),
+            keyring,
         },
-    );
+    )?;
     let status = replica.status();
     let id = identity.id;
     let shared = Arc::new(Shared::new(Parts {

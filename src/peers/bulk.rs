@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One frame's worth.
-const CHUNK_BYTES: usize = 256 << 10;
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
 /// Between two frames of data.
 const DATA_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the receiver to verify and sync what it got: a disk under load syncs gigabytes for minutes.

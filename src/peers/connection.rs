@@ -1,9 +1,10 @@
-//! Frames over a TCP stream, and what kinds of them there are.
+//! Frames over a connection, and what kinds of them there are.
 
+use super::wire::Wire;
 use crate::format::frame::{self, FrameError};
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use bincode::{Decode, Encode};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,22 @@ pub mod kind {
     pub const BULK_READY: u8 = 18;
     pub const BULK_RECEIPT: u8 = 19;
     pub const BULK_ERROR: u8 = 20;
+
+    /// The longest payload of a kind, bytes; 0 if there is no such kind.
+    pub fn bytes_max(kind: u8) -> usize {
+        match kind {
+            HELLO | WELCOME | BULK_READY => 4 << 10,
+            BULK_REQUEST | BULK_ERROR => 64 << 10,
+            BULK_RECEIPT => super::super::bulk::RECEIPT_BYTES_MAX + 16,
+            BULK_DATA => super::super::bulk::CHUNK_BYTES + 16,
+            MESSAGE => crate::limits::PEER_FRAME_BYTES_MAX,
+            _ => 0,
+        }
+    }
 }
 
+/// What a read has room for, at least.
 const READ_BYTES: usize = 64 << 10;
-const LONG_READ_BYTES: usize = 1 << 20;
 
 /// How values are laid out in a frame.
 fn layout() -> impl bincode::config::Config {
@@ -61,32 +74,50 @@ impl From<bincode::error::EncodeError> for WireError {
     }
 }
 
+/// The kind and length of the frame that begins in `come`, once its header is there.
+///
+/// # Errors
+/// If it is no frame, or longer than its kind may be.
+pub fn announced(come: &[u8]) -> io::Result<Option<(u8, usize)>> {
+    let announced = frame::announced(come).map_err(|error| invalid(error.to_string()))?;
+    match announced {
+        Some((kind, length)) if length > kind::bytes_max(kind) => {
+            Err(invalid(format!("a frame of kind {kind} with {length} bytes")))
+        }
+        other => Ok(other),
+    }
+}
+
 /// A stream of frames.
 pub struct Frames {
-    stream: TcpStream,
-    /// What has come and was not handed out is `buffer[used..filled]`.
+    wire: Wire,
+    /// What has come and was not handed out is `buffer[used..filled]`. It grows with what comes,
+    /// whatever a header announces.
     buffer: Vec<u8>,
     used: usize,
     filled: usize,
 }
 
 impl Frames {
-    pub fn new(stream: TcpStream) -> Frames {
-        Frames { stream, buffer: Vec::new(), used: 0, filled: 0 }
+    pub fn new(wire: Wire) -> Frames {
+        Frames { wire, buffer: Vec::new(), used: 0, filled: 0 }
     }
 
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.wire.stream()
     }
 
-    pub fn into_stream(self) -> TcpStream {
-        self.stream
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
-    /// No read or write shall take longer; `None`: for ever (probes still end a dead connection).
-    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(timeout)?;
-        self.stream.set_write_timeout(timeout)
+    pub fn into_wire(self) -> Wire {
+        self.wire
+    }
+
+    /// See [`Wire::set_timeout`].
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.wire.set_timeout(timeout)
     }
 
     pub fn send(&mut self, kind: u8, value: &impl Encode) -> io::Result<()> {
@@ -97,7 +128,7 @@ impl Frames {
 
     /// Sends bytes that are whole frames.
     pub fn write(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.stream.write_all(frames).map_err(name_timeout)
+        self.wire.write_all(frames)
     }
 
     /// The next frame: its kind and payload. `UnexpectedEof` when the other side has closed.
@@ -115,8 +146,8 @@ impl Frames {
     /// Whether [`Frames::next_frame`] would return at once.
     pub fn has_frame(&self) -> io::Result<bool> {
         let come = &self.buffer[self.used..self.filled];
-        let length = frame::payload_bytes(come).map_err(|error| invalid(error.to_string()))?;
-        Ok(length.is_some_and(|length| come.len() >= frame::HEADER_BYTES + length))
+        let announced = announced(come)?;
+        Ok(announced.is_some_and(|(_, length)| come.len() >= frame::HEADER_BYTES + length))
     }
 
     /// The next frame, which must be of this kind.
@@ -131,41 +162,34 @@ impl Frames {
     /// Says no more, but lets the other side finish: closing with data unread would destroy the
     /// last words on their way.
     pub fn linger(&mut self, length: Duration) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
-        self.stream.set_read_timeout(Some(length))?;
+        let mut stream = self.stream();
+        stream.shutdown(Shutdown::Write)?;
+        stream.set_read_timeout(Some(length))?;
         let end = Instant::now() + length;
-        self.buffer.resize(READ_BYTES, 0);
-        while Instant::now() < end && self.stream.read(&mut self.buffer)? > 0 {}
+        let mut unread = vec![0; READ_BYTES];
+        while Instant::now() < end && stream.read(&mut unread)? > 0 {}
         Ok(())
     }
 
     /// Reads what is there, at least one byte.
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.copy_within(self.used..self.filled, 0);
-        (self.used, self.filled) = (0, self.filled - self.used);
-        let announced = frame::payload_bytes(&self.buffer[..self.filled]).ok().flatten();
-        let whole = frame::HEADER_BYTES + announced.unwrap_or(0);
-        // A long frame is read in steps, so that memory follows the bytes that really came.
-        let step = whole.saturating_sub(self.filled).clamp(READ_BYTES, LONG_READ_BYTES);
-        let room = self.filled + step;
-        if self.buffer.len() < room || self.buffer.len() > room + LONG_READ_BYTES {
-            self.buffer.resize(room, 0);
-            self.buffer.shrink_to(room);
+        if self.used > 0 {
+            self.buffer.copy_within(self.used..self.filled, 0);
+            (self.used, self.filled) = (0, self.filled - self.used);
         }
-        match self.stream.read(&mut self.buffer[self.filled..]).map_err(name_timeout)? {
+        let room = self.filled + READ_BYTES;
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        } else if self.buffer.len() > 4 * room {
+            self.buffer.truncate(room);
+            self.buffer.shrink_to_fit();
+        }
+        match self.wire.read(&mut self.buffer[self.filled..])? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             count => {
                 self.filled += count;
                 Ok(())
             }
         }
-    }
-}
-
-/// A socket timeout is told as `WouldBlock`, which says nothing to people.
-fn name_timeout(error: io::Error) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "the peer did not answer"),
-        _ => error,
     }
 }

@@ -34,6 +34,11 @@ impl Former {
         former.drain(..excess);
     }
 
+    /// Whether this was a member.
+    pub fn knows(&self, id: ReplicaId, name: &str) -> bool {
+        self.0.lock().iter().any(|one| one.member.id == id && one.member.name == name)
+    }
+
     /// Takes the right to talk to a former member, if nobody has it.
     fn begin(&self, id: ReplicaId) -> Option<Member> {
         let mut former = self.0.lock();

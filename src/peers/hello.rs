@@ -1,16 +1,19 @@
-//! The handshake: both ends learn who the other is before anything else is said, and a replica of
-//! another cluster, or one dialled by mistake, is turned away with a reason.
+//! The handshake: TLS says who the other end is; then a replica of another cluster, one dialled by
+//! mistake, or one that is no member, is turned away with a reason.
 
 use super::Shared;
 use super::connection::{Frames, kind};
+use super::identity::{Credentials, Role, Subject};
 use super::socket;
+use super::wire::Wire;
 use crate::error::Error;
 use crate::replica::{Meeting, PeerMessage};
-use crate::tree::{Incarnation, Member, ReplicaId};
+use crate::tree::{Member, ReplicaId, Zxid};
 use bincode::{Decode, Encode};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+/// For a connection until both ends know each other, all in all.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A join waits for a leader, and for the commit of a membership change.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,8 +35,6 @@ pub struct Hello {
     pub bootstrap: u64,
     /// 0 for one that has yet to join.
     pub from: ReplicaId,
-    pub name: String,
-    pub incarnation: Incarnation,
     /// Another one for each process of a replica.
     pub start: u64,
     /// Whom the dialler expects here; 0: anyone.
@@ -46,9 +47,7 @@ pub struct Hello {
 #[derive(Clone, Debug, Encode, Decode)]
 pub struct Welcome {
     pub id: ReplicaId,
-    pub name: String,
     pub cluster: Option<u128>,
-    pub incarnation: Incarnation,
     /// The newest start of the dialler that was heard of here before; 0: none.
     pub remembered: u64,
 }
@@ -83,6 +82,30 @@ impl From<String> for TurnedAway {
     }
 }
 
+/// What one that has proved who it is may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In the address book; also one that joins, which asks for no more than that.
+    Member,
+    /// Not in the address book, but may have come into it later than this replica has heard: it may
+    /// even lead. It brings the log, not orders.
+    Unheard,
+    /// Was a member. It may ask whether it still is.
+    Former,
+}
+
+impl Standing {
+    pub fn may_say(self, message: &PeerMessage) -> bool {
+        match self {
+            Standing::Member => true,
+            Standing::Unheard => !matches!(message, PeerMessage::Removed),
+            Standing::Former => {
+                matches!(message, PeerMessage::MayStop { .. } | PeerMessage::Raft(_))
+            }
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn hello(&self, to: ReplicaId, purpose: Purpose) -> Hello {
         Hello {
@@ -90,8 +113,6 @@ impl Shared {
             cluster: *self.cluster.lock(),
             bootstrap: self.bootstrap,
             from: self.id,
-            name: self.name.clone(),
-            incarnation: self.incarnation,
             start: self.start,
             to,
             remembered: self.remembered(to),
@@ -106,20 +127,23 @@ impl Shared {
         self.dial(&member, purpose)
     }
 
-    /// The same for one who need not be a member.
+    /// The same for one who need not be a member any more.
     pub(super) fn dial(&self, member: &Member, purpose: Purpose) -> io::Result<Frames> {
-        let mut frames = Frames::new(socket::dial(&member.address)?);
-        frames.set_timeout(Some(HELLO_TIMEOUT))?;
+        let stream = socket::dial(&member.address)?;
+        let wire = Wire::dial(stream, self.credentials().client(), HELLO_TIMEOUT)?;
+        let subject = wire.subject()?;
+        if subject.role != Role::Replica || subject.name != member.name {
+            let text = format!("{} answers there, not {}", subject.name, member.name);
+            return Err(denied(text.into()));
+        }
+        let mut frames = Frames::new(wire);
         frames.send(kind::HELLO, &self.hello(member.id, purpose))?;
         let answer: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
-        let refused = |why: TurnedAway| io::Error::new(ErrorKind::PermissionDenied, why);
-        let welcome = answer.map_err(refused)?;
-        if welcome.id != member.id
-            || Meeting::of(member.incarnation, welcome.incarnation) == Meeting::Stranger
-        {
-            return Err(refused(self.stranger(member)));
+        let welcome = answer.map_err(denied)?;
+        if welcome.id != member.id || !is_known(member, &subject) {
+            return Err(denied(self.stranger(member)));
         }
-        self.have_lived_through(welcome.remembered, &welcome.name).map_err(refused)?;
+        self.have_lived_through(welcome.remembered, &subject.name).map_err(denied)?;
         Ok(frames)
     }
 
@@ -158,83 +182,105 @@ impl Shared {
         Err(text.into())
     }
 
-    /// Whether the dialler may talk to this replica; otherwise why not, for both logs.
-    pub(super) fn judge(&self, hello: &Hello) -> Result<Welcome, TurnedAway> {
+    /// Whether the one the certificate is for may do what it says it is here for, and what it may
+    /// say then; otherwise why not, for both logs. `applied`: how far this replica knows the log.
+    pub(super) fn judge(
+        &self,
+        subject: &Subject,
+        hello: &Hello,
+        applied: Zxid,
+    ) -> Result<(Welcome, Standing), TurnedAway> {
         let me = format!("replica {} ({})", self.id, self.name);
+        let name = &subject.name;
+        if subject.role != Role::Replica {
+            return Err(format!("{name} is a {}, which may not do this here", subject.role).into());
+        }
         let own = *self.cluster.lock();
-        if let (Some(own), Some(theirs)) = (own, hello.cluster)
-            && own != theirs
-        {
-            let text =
-                format!("{me} belongs to cluster {own:032x}, {} to {theirs:032x}", hello.name);
-            return Err(TurnedAway { reason: Reason::Cluster, text });
+        for theirs in [subject.cluster, hello.cluster].into_iter().flatten() {
+            if let Some(own) = own.filter(|own| *own != theirs) {
+                let text = format!("{me} belongs to cluster {own:032x}, {name} to {theirs:032x}");
+                return Err(TurnedAway { reason: Reason::Cluster, text });
+            }
         }
         let undecided = own.is_none() || hello.cluster.is_none();
         let both = self.bootstrap != 0 && hello.bootstrap != 0;
         if undecided && both && self.bootstrap != hello.bootstrap {
             return Err(format!(
-                "{me} and {} were started with different --bootstrap lists; a new cluster's \
-                 replicas must all be given the same one",
-                hello.name
+                "{me} and {name} were started with different --bootstrap lists; a new cluster's \
+                 replicas must all be given the same one"
             )
             .into());
         }
-        if hello.purpose != Purpose::Join {
-            if hello.to != self.id {
-                return Err(format!("this is {me}, not replica {}", hello.to).into());
-            }
-            match self.member(hello.from) {
-                Some(member) if member.name != hello.name => {
-                    return Err(format!(
-                        "replica {} of this cluster is {}, not {}",
-                        hello.from, member.name, hello.name
-                    )
-                    .into());
-                }
-                _ if hello.from == self.id => return Err(format!("{me} is here already").into()),
-                Some(member) if !is_known(&member, hello) => return Err(self.stranger(&member)),
-                _ => {}
-            }
-            self.have_lived_through(hello.remembered, &hello.name)?;
+        let remembered = self.remembered(hello.from);
+        let welcome = Welcome { id: self.id, cluster: own, remembered };
+        if hello.purpose == Purpose::Join {
+            return Ok((welcome, Standing::Member));
         }
-        Ok(Welcome {
-            id: self.id,
-            name: self.name.clone(),
-            cluster: own,
-            incarnation: self.incarnation,
-            remembered: self.remembered(hello.from),
-        })
+        if hello.to != self.id {
+            return Err(format!("this is {me}, not replica {}", hello.to).into());
+        }
+        if hello.from == self.id {
+            return Err(format!("{me} is here already").into());
+        }
+        let standing = self.standing(subject, hello, applied)?;
+        self.have_lived_through(hello.remembered, name)?;
+        Ok((welcome, standing))
     }
-}
 
-impl Shared {
+    fn standing(
+        &self,
+        subject: &Subject,
+        hello: &Hello,
+        applied: Zxid,
+    ) -> Result<Standing, TurnedAway> {
+        let (from, name) = (hello.from, &subject.name);
+        match self.member(from) {
+            Some(member) if member.name != *name => {
+                Err(format!("replica {from} of this cluster is {}, not {name}", member.name).into())
+            }
+            Some(member) if !is_known(&member, subject) => Err(self.stranger(&member)),
+            Some(_) => Ok(Standing::Member),
+            // A replica's id is the index of the entry that made it a member.
+            None if from.0 > applied => Ok(Standing::Unheard),
+            None if self.former.knows(from, name) && hello.purpose == Purpose::Messages => {
+                Ok(Standing::Former)
+            }
+            None => Err(format!("replica {from} ({name}) is no member of this cluster").into()),
+        }
+    }
+
     /// The address book may have come to name another data directory since the handshake.
-    pub(super) fn is_still(&self, hello: &Hello) -> bool {
-        self.member(hello.from).is_none_or(|member| is_known(&member, hello))
+    pub(super) fn is_still(&self, from: ReplicaId, subject: &Subject) -> bool {
+        self.member(from).is_none_or(|member| is_known(&member, subject))
     }
 }
 
-fn is_known(member: &Member, hello: &Hello) -> bool {
-    Meeting::of(member.incarnation, hello.incarnation) != Meeting::Stranger
+fn is_known(member: &Member, subject: &Subject) -> bool {
+    Meeting::of(member.incarnation, subject.incarnation) != Meeting::Stranger
+}
+
+fn denied(why: TurnedAway) -> io::Error {
+    io::Error::new(ErrorKind::PermissionDenied, why)
 }
 
 /// See [`super::ask_to_join`].
 pub fn join(
     address: &str,
-    name: &str,
+    credentials: &Credentials,
     own: &str,
-    incarnation: Incarnation,
 ) -> Result<(Welcome, Vec<Member>), Error> {
+    let Subject { name, incarnation, .. } = credentials.subject();
     let attempt = || -> io::Result<(Welcome, Vec<Member>)> {
-        let mut frames = Frames::new(socket::dial(address)?);
-        frames.set_timeout(Some(JOIN_TIMEOUT))?;
+        let wire = Wire::dial(socket::dial(address)?, credentials.client(), HELLO_TIMEOUT)?;
+        if wire.subject()?.role != Role::Replica {
+            return Err(denied(format!("{address} is no replica").into()));
+        }
+        let mut frames = Frames::new(wire);
         let hello = Hello {
             purpose: Purpose::Join,
             cluster: None,
             bootstrap: 0,
             from: ReplicaId(0),
-            name: name.to_string(),
-            incarnation,
             start: 0,
             to: ReplicaId(0),
             remembered: 0,
@@ -242,8 +288,9 @@ pub fn join(
         frames.send(kind::HELLO, &hello)?;
         let welcome: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
         let welcome = welcome.map_err(io::Error::other)?;
-        let (name, address) = (name.to_string(), own.to_string());
-        let ask = PeerMessage::Join { id: 0, name, address, incarnation };
+        frames.set_timeout(Some(JOIN_TIMEOUT))?;
+        let (name, address) = (name.clone(), own.to_string());
+        let ask = PeerMessage::Join { id: 0, name, address, incarnation: *incarnation };
         frames.send(kind::MESSAGE, &ask)?;
         match frames.expect(kind::MESSAGE)? {
             PeerMessage::MemberAnswer { result, .. } => {

@@ -5,14 +5,15 @@
 
 use super::connection::{self, kind};
 use super::hello::{HELLO_TIMEOUT, Purpose};
-use super::{PeerHandler, Shared, socket};
+use super::wire::Wire;
+use super::{PeerHandler, Shared};
 use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::{Command, Proposal, ReplicaId};
 use log::{info, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,12 +39,11 @@ pub struct Link {
 struct Outbox {
     queue: Vec<PeerMessage>,
     queued_bytes: usize,
-    /// `Some` while connected.
+    /// `Some` while connected, but for when the thread is writing: nobody else may then. It keeps
+    /// what the socket had no room for, which goes first.
+    wire: Option<Wire>,
+    /// Of the connection, also while the thread is writing.
     stream: Option<Arc<TcpStream>>,
-    /// Whole frames, but for their beginning, that the socket had no room for. They go first.
-    backlog: Vec<u8>,
-    /// The thread is writing: nobody else may.
-    busy: bool,
     /// The thread is to write.
     handed_over: bool,
     error: Option<io::Error>,
@@ -88,20 +88,23 @@ impl Link {
     /// Sends what is queued. Never waits for the network.
     pub fn flush(&self) {
         let mut out = self.out.lock();
-        if out.queue.is_empty() || out.busy || out.handed_over || out.error.is_some() {
+        if out.queue.is_empty() || out.handed_over || out.error.is_some() {
             return;
         }
-        let Some(stream) = out.stream.clone() else { return };
+        let Some(mut wire) = out.wire.take() else { return };
+        let mut all = false;
         if out.queued_bytes <= DIRECT_BYTES {
             let frames = out.encode(self.peer);
-            match socket::send_now(&stream, &frames) {
-                Ok(sent) if sent == frames.len() => return,
-                Ok(sent) => out.backlog.extend_from_slice(&frames[sent..]),
+            match wire.send_now(&frames) {
+                Ok(sent) => all = sent,
                 Err(error) => out.error = Some(error),
             }
         }
-        out.handed_over = true;
-        self.work.notify_one();
+        out.wire = Some(wire);
+        if !all {
+            out.handed_over = true;
+            self.work.notify_one();
+        }
     }
 
     /// Messages that wait.
@@ -110,7 +113,10 @@ impl Link {
     }
 
     pub fn close(&self) {
-        self.out.lock().closed = true;
+        let mut out = self.out.lock();
+        out.closed = true;
+        // A write that waits for the other side ends with this.
+        let _ = out.stream.take().map(|stream| stream.shutdown(Shutdown::Both));
         self.work.notify_one();
     }
 
@@ -172,11 +178,11 @@ impl Dialler {
         let mut backoff = BACKOFF_FIRST;
         while !self.done() {
             match self.shared.connect(self.link.peer, Purpose::Messages) {
-                Ok(frames) => {
+                Ok(mut frames) => {
                     info!("connected to replica {}", self.link.peer);
                     (self.told, backoff) = (None, BACKOFF_FIRST);
                     let ended = frames.set_timeout(Some(HELLO_TIMEOUT));
-                    let ended = ended.and_then(|()| self.pump(Arc::new(frames.into_stream())));
+                    let ended = ended.and_then(|()| self.pump(frames.into_wire()));
                     if let Err(error) = ended {
                         info!("connection to replica {} ended: {error}", self.link.peer);
                     }
@@ -200,9 +206,10 @@ impl Dialler {
     }
 
     /// Lets senders use the connection, and writes what they leave, until it or the link ends.
-    fn pump(&self, stream: Arc<TcpStream>) -> io::Result<()> {
+    fn pump(&self, wire: Wire) -> io::Result<()> {
         let mut out = self.link.out.lock();
-        out.stream = Some(stream.clone());
+        out.stream = Some(wire.stream().clone());
+        out.wire = Some(wire);
         out.handed_over = !out.queue.is_empty();
         let ended = loop {
             if out.closed {
@@ -215,7 +222,7 @@ impl Dialler {
                 self.link.work.wait(&mut out);
                 continue;
             }
-            if let Err(error) = self.write_all(&stream, &mut out) {
+            if let Err(error) = self.write_all(&mut out) {
                 break Err(error);
             }
         };
@@ -224,12 +231,12 @@ impl Dialler {
     }
 
     /// Writes all that waits, with the outbox open to senders meanwhile.
-    fn write_all(&self, stream: &TcpStream, out: &mut MutexGuard<'_, Outbox>) -> io::Result<()> {
-        let mut frames = std::mem::take(&mut out.backlog);
-        frames.append(&mut out.encode(self.link.peer));
-        out.busy = true;
-        let written = MutexGuard::unlocked(out, || (&mut &*stream).write_all(&frames));
-        out.busy = false;
+    fn write_all(&self, out: &mut MutexGuard<'_, Outbox>) -> io::Result<()> {
+        let Some(mut wire) = out.wire.take() else { return Ok(()) };
+        let frames = out.encode(self.link.peer);
+        let written =
+            MutexGuard::unlocked(out, || wire.push().and_then(|()| wire.write_all(&frames)));
+        out.wire = Some(wire);
         out.handed_over = !out.queue.is_empty();
         written
     }

@@ -1,13 +1,15 @@
-//! The way in: accepts connections, shakes hands, and reads on a thread each.
+//! The way in: who has come through the [`super::gate`] is judged, and read on a thread each.
 
 use super::bulk::Bulk;
-use super::connection::{Frames, decode, kind};
-use super::hello::{HELLO_TIMEOUT, Hello, Purpose};
-use super::{PeerHandler, Shared, socket};
+use super::connection::{Frames, decode, invalid, kind};
+use super::gate::{Arrival, Gate};
+use super::hello::{Hello, Purpose, Standing};
+use super::identity::Subject;
+use super::quiet::Quiet;
+use super::{PeerHandler, Shared};
 use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::ReplicaId;
-use log::{info, warn};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -17,8 +19,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections at once: a few for each replica, and some that try their luck.
+/// Connections at once of those who have shown a certificate: some for each replica.
 const CONNECTIONS_MAX: usize = 256;
+/// After a failure to accept, such as for want of descriptors.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Frames handed on together, at most: they share one wake-up of the replica.
 const BATCH_MAX: usize = 256;
 /// A process heard this lately is alive, and no other may speak in its place.
@@ -30,17 +34,25 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     state: Mutex<State>,
+    /// What peers' frames make of the log.
+    log: Quiet,
 }
 
 #[derive(Default)]
 struct State {
     next: u64,
     /// Closed, all of them, to end their threads.
-    open: BTreeMap<u64, TcpStream>,
+    open: BTreeMap<u64, Open>,
     threads: Vec<JoinHandle<()>>,
     /// The process that speaks for a replica, and when it last did.
     speakers: BTreeMap<ReplicaId, (u64, Instant)>,
     stopped: bool,
+}
+
+/// One connection, and the replica it is from (0: one that joins).
+struct Open {
+    stream: Arc<TcpStream>,
+    from: ReplicaId,
 }
 
 /// What a connection's thread works with.
@@ -72,7 +84,8 @@ impl Listener {
         };
         let socket = TcpListener::bind(listen).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Listener { socket, address, state: Mutex::default() })
+        socket.set_nonblocking(true).map_err(failed)?;
+        Ok(Listener { socket, address, state: Mutex::default(), log: Quiet::default() })
     }
 
     /// The real one, when port 0 was asked for.
@@ -99,36 +112,45 @@ impl Listener {
         let threads = {
             let mut state = self.state.lock();
             state.stopped = true;
-            state.open.values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+            state.open.values().for_each(Open::close);
             std::mem::take(&mut state.threads)
         };
-        // SAFETY: the socket is open; shutting it down wakes `accept`.
+        // SAFETY: the socket is open; shutting it down wakes `poll`.
         unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
         threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
+impl Open {
+    fn close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
 fn accept(context: &Context) {
     let listener = &context.shared.listener;
+    let mut gate = Gate::default();
     while !context.shared.stopping() {
-        match listener.socket.accept() {
-            Ok((stream, from)) => {
-                if let Err(error) = serve(context, stream) {
-                    warn!("connection from {from}: {error}");
+        match gate.wait(&listener.socket, || context.shared.credentials().server()) {
+            Ok(arrivals) => {
+                for arrival in arrivals {
+                    let from = arrival.from;
+                    if let Err(error) = serve(context, arrival) {
+                        listener.log.warn(format_args!("connection from {from}: {error}"));
+                    }
                 }
             }
             Err(_) if context.shared.stopping() => {}
             Err(error) => {
-                warn!("cannot accept connections: {error}");
-                std::thread::sleep(Duration::from_millis(100));
+                listener.log.warn(format_args!("cannot accept connections: {error}"));
+                std::thread::sleep(ACCEPT_AGAIN);
             }
         }
     }
 }
 
 /// Starts the thread of one connection.
-fn serve(context: &Context, stream: TcpStream) -> io::Result<()> {
-    socket::prepare(&stream)?;
+fn serve(context: &Context, arrival: Arrival) -> io::Result<()> {
     let mut state = context.shared.listener.state.lock();
     if state.stopped {
         return Ok(());
@@ -138,14 +160,19 @@ fn serve(context: &Context, stream: TcpStream) -> io::Result<()> {
     }
     state.next += 1;
     let number = state.next;
-    state.open.insert(number, stream.try_clone()?);
+    let (stream, from) = (arrival.wire.stream().clone(), arrival.hello.from);
+    state.open.insert(number, Open { stream, from });
     let context = context.clone();
     let thread = std::thread::Builder::new().name("from-peer".into()).spawn(move || {
-        let result = converse(&context, Frames::new(stream));
+        let address = arrival.from;
+        let result = converse(&context, arrival);
         context.shared.listener.state.lock().open.remove(&number);
         match result {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
-            Err(error) if !context.shared.stopping() => info!("a connection ended: {error}"),
+            Err(error) if !context.shared.stopping() => {
+                let log = &context.shared.listener.log;
+                log.warn(format_args!("connection from {address} is closed: {error}"));
+            }
             _ => {}
         }
     })?;
@@ -154,44 +181,58 @@ fn serve(context: &Context, stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-fn converse(context: &Context, mut frames: Frames) -> io::Result<()> {
-    frames.set_timeout(Some(HELLO_TIMEOUT))?;
-    let hello: Hello = frames.expect(kind::HELLO)?;
-    let verdict = context.shared.judge(&hello).and_then(|welcome| {
-        if hello.purpose == Purpose::Messages {
-            context.shared.listener.admit(&hello)?;
+fn converse(context: &Context, arrival: Arrival) -> io::Result<()> {
+    let Arrival { wire, hello, from } = arrival;
+    let subject = wire.subject()?;
+    let mut frames = Frames::new(wire);
+    let applied = context.handler.applied();
+    let verdict =
+        context.shared.judge(&subject, &hello, applied).and_then(|(welcome, standing)| {
+            if hello.purpose == Purpose::Messages {
+                context.shared.listener.admit(&subject.name, &hello)?;
+            }
+            Ok((welcome, standing))
+        });
+    frames.send(kind::WELCOME, &verdict.as_ref().map(|(welcome, _)| welcome))?;
+    let standing = match verdict {
+        Ok((_, standing)) => standing,
+        Err(why) => {
+            let name = &subject.name;
+            let log = &context.shared.listener.log;
+            log.warn(format_args!("turned away {name} (replica {}) at {from}: {why}", hello.from));
+            return Ok(());
         }
-        Ok(welcome)
-    });
-    frames.send(kind::WELCOME, &verdict)?;
-    if let Err(why) = verdict {
-        let from = frames.stream().peer_addr()?;
-        warn!("turned away replica {} ({}) at {from}: {why}", hello.from, hello.name);
-        return Ok(());
-    }
+    };
     match hello.purpose {
-        Purpose::Messages => read_messages(context, frames, &hello),
+        Purpose::Messages => read_messages(context, frames, &subject, &hello, standing),
         Purpose::Bulk => context.bulk.answer(hello.from, frames),
-        Purpose::Join => answer_join(context, frames),
+        Purpose::Join => answer_join(context, frames, &subject),
     }
 }
 
 impl Listener {
     /// One process speaks for a replica: a second one, on a copy of its data directory, is refused.
-    fn admit(&self, hello: &Hello) -> Result<(), String> {
+    fn admit(&self, name: &str, hello: &Hello) -> Result<(), String> {
         let mut state = self.state.lock();
         if let Some(&(start, heard)) = state.speakers.get(&hello.from)
             && start != hello.start
             && heard.elapsed() < ALIVE
         {
             return Err(format!(
-                "another process speaks as replica {} ({}) now; if this one runs on a copy of its \
-                 data directory, stop it and let it join with an empty directory",
-                hello.from, hello.name
+                "another process speaks as replica {} ({name}) now; if this one runs on a copy of \
+                 its data directory, stop it and let it join with an empty directory",
+                hello.from
             ));
         }
         state.speakers.insert(hello.from, (hello.start, Instant::now()));
         Ok(())
+    }
+
+    /// Closes the connections of those who do not stay, at once.
+    pub(super) fn cut(&self, stays: impl Fn(ReplicaId) -> bool) {
+        let state = self.state.lock();
+        let gone = state.open.values().filter(|open| open.from.0 != 0 && !stays(open.from));
+        gone.for_each(Open::close);
     }
 
     fn speaks(&self, hello: &Hello) {
@@ -207,14 +248,24 @@ impl Listener {
     }
 }
 
-fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Result<()> {
+fn read_messages(
+    context: &Context,
+    mut frames: Frames,
+    subject: &Subject,
+    hello: &Hello,
+    standing: Standing,
+) -> io::Result<()> {
     frames.set_timeout(None)?;
     let read = |frames: &mut Frames| -> io::Result<Vec<PeerMessage>> {
         let mut batch = Vec::new();
         loop {
             let (kind, payload) = frames.next_frame()?;
-            if kind == kind::MESSAGE {
-                batch.push(decode(payload)?);
+            if kind != kind::MESSAGE {
+                return Err(invalid(format!("frame of kind {kind} among messages")));
+            }
+            let message = decode(payload)?;
+            if standing.may_say(&message) {
+                batch.push(message);
             }
             if batch.len() >= BATCH_MAX || !frames.has_frame()? {
                 return Ok(batch);
@@ -226,12 +277,12 @@ fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Re
         let come = read(&mut frames).and_then(|batch| {
             // Who says something has taken the welcome, and found that it is who it says.
             if !met {
-                let met = context.handler.meet(hello.from, hello.incarnation, hello.start);
+                let met = context.handler.meet(hello.from, subject.incarnation, hello.start);
                 met.map_err(io::Error::other)?;
             }
             met = true;
-            context.shared.is_still(hello).then_some(batch).ok_or_else(|| {
-                io::Error::other(format!("{} is another data directory now", hello.name))
+            context.shared.is_still(hello.from, subject).then_some(batch).ok_or_else(|| {
+                io::Error::other(format!("{} is another data directory now", subject.name))
             })
         });
         match come {
@@ -248,9 +299,13 @@ fn read_messages(context: &Context, mut frames: Frames, hello: &Hello) -> io::Re
     }
 }
 
-fn answer_join(context: &Context, mut frames: Frames) -> io::Result<()> {
+/// One can only join as what its certificate says.
+fn answer_join(context: &Context, mut frames: Frames, subject: &Subject) -> io::Result<()> {
     if let PeerMessage::Join { id, name, address, incarnation } = frames.expect(kind::MESSAGE)? {
-        let result = context.handler.join(&name, &address, incarnation);
+        let result = match (&name, incarnation) == (&subject.name, subject.incarnation) {
+            true => context.handler.join(&name, &address, incarnation),
+            false => Err(format!("the certificate of {} is none for {name}", subject.name)),
+        };
         frames.send(kind::MESSAGE, &PeerMessage::MemberAnswer { id, result })?;
     }
     Ok(())

@@ -2,25 +2,31 @@
 //!
 //! Messages may be lost, but not reordered within a connection, damaged, or delivered to the wrong
 //! replica. Each replica dials every other one for what *it* has to say ([`link`]) and listens for
-//! what they say ([`listener`]); every connection begins with a handshake ([`hello`]). Big things
-//! travel on connections of their own ([`bulk`]).
+//! what they say ([`listener`]). Every connection is mutual TLS ([`wire`], [`identity`]): who has
+//! not shown a certificate of the cluster waits at the [`gate`], and one that has is judged by the
+//! address book ([`hello`]). Big things travel on connections of their own ([`bulk`]).
 
 pub mod bulk;
 pub mod connection;
 mod former;
+mod gate;
 mod hello;
+pub mod identity;
 mod link;
 mod listener;
+mod quiet;
 mod socket;
+mod wire;
 
 pub use hello::{Reason, TurnedAway, Welcome};
 pub use listener::Listener;
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
-use crate::tree::{Incarnation, Member, ReplicaId};
+use crate::tree::{Incarnation, Member, ReplicaId, Zxid};
 use bulk::Bulk;
 use former::Former;
+use identity::{Credentials, Keyring, Role, Subject};
 use link::Link;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -41,6 +47,7 @@ pub struct PeersConfig {
     pub bootstrap: u64,
     pub cluster: Option<u128>,
     pub members: Vec<Member>,
+    pub keyring: Keyring,
 }
 
 /// What arrives from other replicas. Called on the transport's threads.
@@ -49,6 +56,8 @@ pub trait PeerHandler: Send + Sync {
     fn received(&self, from: ReplicaId, messages: Vec<PeerMessage>);
     /// What was sent to this peer is (or will be) lost.
     fn unreachable(&self, peer: ReplicaId);
+    /// How far this replica knows the log.
+    fn applied(&self) -> Zxid;
     /// A new replica asks to be added: the members with it, or why not.
     fn join(
         &self,
@@ -80,11 +89,13 @@ struct Shared {
     id: ReplicaId,
     name: String,
     bootstrap: u64,
+    /// Also in the certificate.
     incarnation: Incarnation,
     start: u64,
     /// Whoever handles what arrives owns this.
     handler: OnceLock<Weak<dyn PeerHandler>>,
     cluster: Mutex<Option<u128>>,
+    credentials: RwLock<Arc<Credentials>>,
     members: RwLock<Vec<Member>>,
     former: Former,
     heard: Mutex<BTreeMap<ReplicaId, Instant>>,
@@ -107,6 +118,11 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// For the next connection.
+    fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.read().clone()
+    }
+
     fn member(&self, id: ReplicaId) -> Option<Member> {
         self.members.read().iter().find(|member| member.id == id).cloned()
     }
@@ -118,7 +134,9 @@ impl Shared {
 
 impl Peers {
     /// Nothing is heard or said before [`Peers::run`].
-    pub fn new(listener: Listener, config: PeersConfig) -> Peers {
+    pub fn new(listener: Listener, config: PeersConfig) -> Result<Peers, Error> {
+        let subject = replica(&config.name, config.incarnation, config.cluster);
+        let credentials = Credentials::new(config.keyring, subject)?;
         let shared = Arc::new(Shared {
             id: config.id,
             name: config.name,
@@ -127,6 +145,7 @@ impl Peers {
             start: config.start,
             handler: OnceLock::new(),
             cluster: Mutex::new(config.cluster),
+            credentials: RwLock::new(Arc::new(credentials)),
             members: RwLock::new(config.members),
             former: Former::default(),
             heard: Mutex::default(),
@@ -135,7 +154,7 @@ impl Peers {
             stopping: AtomicBool::new(false),
         });
         let bulk = Bulk::new(shared.clone());
-        Peers { shared, bulk }
+        Ok(Peers { shared, bulk })
     }
 
     /// Starts to accept connections and to dial.
@@ -154,6 +173,8 @@ impl Peers {
     ) -> Result<(), Error> {
         let old = std::mem::replace(&mut *self.shared.members.write(), members.clone());
         self.shared.former.note(&old, &members);
+        let gone = |id| old.iter().any(|old| old.id == id) && self.shared.member(id).is_none();
+        self.shared.listener.cut(|id| !gone(id));
         self.reconcile(&members, handler)
     }
 
@@ -200,8 +221,16 @@ impl Peers {
     }
 
     /// The cluster has a name now: from here on only its replicas are talked to.
-    pub fn set_cluster(&self, cluster: u128) {
+    /// The certificate says so too.
+    pub fn set_cluster(&self, cluster: u128) -> Result<(), Error> {
         *self.shared.cluster.lock() = Some(cluster);
+        let mut credentials = self.shared.credentials.write();
+        let subject = replica(&self.shared.name, self.shared.incarnation, Some(cluster));
+        if *credentials.subject() != subject {
+            let keyring = credentials.keyring().clone();
+            *credentials = Arc::new(Credentials::new(keyring, subject)?);
+        }
+        Ok(())
     }
 
     /// When anything was last heard from a peer.
@@ -234,13 +263,19 @@ impl Peers {
     }
 }
 
+fn replica(name: &str, incarnation: Incarnation, cluster: Option<u128>) -> Subject {
+    Subject { role: Role::Replica, name: name.into(), incarnation, cluster }
+}
+
 /// Asks the cluster at `address` to add this replica; what it says about itself, and its members
 /// with this one among them.
 pub fn ask_to_join(
     address: &str,
     name: &str,
-    own_address: &str,
     incarnation: Incarnation,
+    keyring: Keyring,
+    own_address: &str,
 ) -> Result<(Welcome, Vec<Member>), Error> {
-    hello::join(address, name, own_address, incarnation)
+    let subject = replica(name, incarnation, None);
+    hello::join(address, &Credentials::new(keyring, subject)?, own_address)
 }

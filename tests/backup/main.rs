@@ -1,6 +1,8 @@
 //! Backup with the real engine, real repositories and an in-process cluster.
 
 mod failing;
+#[path = "../support/key.rs"]
+mod key;
 mod nodes;
 mod restic;
 mod world;

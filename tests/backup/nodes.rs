@@ -1,5 +1,6 @@
 //! Backup on real nodes: the tree, the log and the transport between them, without a mount.
 
+use crate::key;
 use crate::world::{bytes, eventually, put, wait};
 use keepfs::backup::catalogue::Catalogue;
 use keepfs::backup::manifest::Manifest;
@@ -42,6 +43,7 @@ fn start(root: &Path, members: &[(String, String)], number: usize) -> Replica {
         data,
         listen,
         start: Start::Bootstrap(members.to_vec()),
+        key: Some(key::give(&root.join(&members[number].0))),
         op_timeout: Duration::from_secs(30),
         session_timeout: Duration::from_secs(30),
         election_timeout: Duration::from_millis(600),

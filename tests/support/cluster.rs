@@ -1,6 +1,6 @@
 //! `keepfs serve` processes, one a replica, each with a mount.
 
-use super::{KEEPFS, detach, eventually, send, shell};
+use super::{KEEPFS, detach, eventually, key, send, shell};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ impl Cluster {
         let replicas = NAMES.into_iter().zip(addresses);
         let replicas = replicas.map(|(name, (address, namespace))| {
             let (data, mount) = (dir.path().join("data").join(name), dir.path().join(name));
-            fs::create_dir_all(&data).unwrap();
+            key::give(&data);
             fs::create_dir(&mount).unwrap();
             let (joins, process) = (None, None);
             Replica { name, address, data, mount, namespace, joins, settings, process }
@@ -88,7 +88,7 @@ impl Cluster {
     pub fn join(&mut self) {
         let name = NAMES[self.replicas.len()];
         let (data, mount) = (self.dir.path().join("data").join(name), self.dir.path().join(name));
-        fs::create_dir_all(&data).unwrap();
+        key::give(&data);
         fs::create_dir(&mount).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, joins) = (free.to_string(), Some(self.replicas[0].address.clone()));

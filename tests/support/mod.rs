@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod dice;
+pub mod key;
 pub mod mounted;
 pub mod shell;
 pub mod system;

@@ -110,12 +110,13 @@ impl Drop for Mounted {
 
 fn config(directory: &Path, founders: &[(String, String)], at: usize) -> NodeConfig {
     let data = directory.join("data").join(NAMES[at]);
-    fs::create_dir_all(&data).unwrap();
+    let key = Some(super::key::give(&data));
     NodeConfig {
         name: NAMES[at].into(),
         data,
         listen: founders[at].1.clone(),
         start: Start::Bootstrap(founders.to_vec()),
+        key,
         op_timeout: OP_TIMEOUT,
         session_timeout: Duration::from_secs(6),
         election_timeout: Duration::from_millis(400),

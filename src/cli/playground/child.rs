@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::mount::mounts::detach;
 use crossbeam_channel::Receiver;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub struct Child {
 
 impl Child {
     /// Starts the replica with its output appended to its log. It ends when this thread ends.
-    pub fn start(replica: &Replica, founders: &str) -> Result<Child, Error> {
+    pub fn start(replica: &Replica, founders: &str, key: &Path) -> Result<Child, Error> {
         let program = std::env::current_exe().map_err(Error::file("find", "/proc/self/exe"))?;
         let path = replica.log();
         let log = private::options().create(true).append(true).open(&path);
@@ -31,7 +31,7 @@ impl Child {
         let errors = log.try_clone().map_err(Error::file("open", &path))?;
         let mut command = Command::new(program);
         command.arg("serve").args(["--name", replica.name]).arg("--data").arg(&replica.data);
-        command.args(["--listen", &replica.address]);
+        command.args(["--listen", &replica.address]).arg("--key").arg(key);
         if !replica.is_founded() {
             command.args(["--bootstrap", founders]);
         }

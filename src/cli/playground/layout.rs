@@ -1,11 +1,12 @@
 //! Where a playground keeps what: mounts in DIR/{a,b,...}; data, `keepfs.log`, `pid` and `port` of
-//! each replica in DIR/.replicas/{a,b,...}.
+//! each replica in DIR/.replicas/{a,b,...}; the cluster's key in DIR/.replicas/key.
 
 use super::Args;
-use crate::cli::{address, mounts};
+use crate::cli::{address, key, mounts};
 use crate::disk::private;
 use crate::error::Error;
 use crate::mount::mounts::detach;
+use crate::node::KEY_FILE;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,16 @@ impl Layout {
         fs::create_dir_all(&data).map_err(Error::file("create", &data))?;
         let data = mounts::absolute(&data)?;
         let lock = lock(&data)?;
+        key::make_once(&data.join(KEY_FILE))?;
         let count = count(&data, args.replicas.map(usize::from))?;
         let replicas = NAMES[..count].iter().map(|name| Replica::open(name, &dir, &data));
         let replicas = replicas.collect::<Result<Vec<_>, _>>()?;
         Ok(Layout { replicas, data, _lock: lock })
+    }
+
+    /// `--key` for all of them.
+    pub fn key(&self) -> PathBuf {
+        self.data.join(KEY_FILE)
     }
 
     /// `--bootstrap` for all of them.

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 fn start(layout: &Layout, children: &mut Vec<Child>, stop: &Receiver<i32>) -> Result<bool, Error> {
     for replica in &layout.replicas {
         replica.clear_stale_mount()?;
-        children.push(Child::start(replica, &layout.founders())?);
+        children.push(Child::start(replica, &layout.founders(), &layout.key())?);
     }
     let deadline = Instant::now() + READY_WITHIN;
     let mut waiting: Vec<&Replica> = layout.replicas.iter().collect();

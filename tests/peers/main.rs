@@ -1,15 +1,23 @@
 //! The transport: who may talk to whom, what arrives, and what becomes of big transfers.
 
-use keepfs::peers::bulk::BulkHandler;
+mod bulk;
+#[path = "../support/key.rs"]
+mod key;
+mod strangers;
+
+use keepfs::peers::identity::{Keyring, Secret};
 use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig, Reason, TurnedAway};
 use keepfs::replica::PeerMessage;
 use keepfs::tree::{Member, ReplicaId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How far every host here knows the log.
+const APPLIED: u64 = 100;
 
 /// Remembers what it is told.
 #[derive(Default)]
@@ -31,6 +39,10 @@ impl PeerHandler for Heard {
 
     fn unreachable(&self, peer: ReplicaId) {
         self.unreachable.lock().push(peer);
+    }
+
+    fn applied(&self) -> u64 {
+        APPLIED
     }
 
     fn join(&self, name: &str, _: &str, _: u64) -> Result<Vec<Member>, String> {
@@ -107,11 +119,16 @@ struct Identity {
     start: u64,
     cluster: Option<u128>,
     bootstrap: u64,
+    keyring: Keyring,
+}
+
+fn keyring() -> Keyring {
+    Keyring::parse(key::KEY).unwrap()
 }
 
 fn identity(id: u64) -> Identity {
-    let name = format!("r{id}");
-    Identity { id, name, incarnation: id, start: 10 + id, cluster: Some(7), bootstrap: 0 }
+    let (name, cluster, keyring) = (format!("r{id}"), Some(7), keyring());
+    Identity { id, name, incarnation: id, start: 10 + id, cluster, bootstrap: 0, keyring }
 }
 
 fn run(listener: Listener, identity: Identity, members: &[Member]) -> Host {
@@ -134,8 +151,10 @@ fn run_with(
             bootstrap: identity.bootstrap,
             cluster: identity.cluster,
             members: members.to_vec(),
+            keyring: identity.keyring,
         },
-    );
+    )
+    .unwrap();
     let heard = Arc::new(Heard::default());
     prepare(&heard);
     peers.run(heard.clone()).unwrap();
@@ -218,6 +237,25 @@ fn another_name_under_a_known_id_is_turned_away() {
 }
 
 #[test]
+fn another_key_is_turned_away() {
+    let other = Keyring::new(Secret::generate().unwrap(), None);
+    turned_away(identity(1), Identity { keyring: other, ..identity(2) });
+}
+
+#[test]
+fn two_keys_at_once_are_believed_by_both() {
+    let old = Keyring::parse(key::KEY).unwrap();
+    let (new, both) = (Secret::generate().unwrap(), |first: &Secret, other: &Secret| {
+        Keyring::new(first.clone(), Some(other.clone()))
+    });
+    let one = Identity { keyring: both(old.signs(), &new), ..identity(1) };
+    let two = Identity { keyring: both(&new, old.signs()), ..identity(2) };
+    let (one, two) = pair(one, two);
+    connected(&one, &two, 2);
+    connected(&two, &one, 1);
+}
+
+#[test]
 fn a_replica_that_is_not_the_one_dialled_is_noticed() {
     turned_away(identity(1), Identity { id: 3, ..identity(2) });
 }
@@ -296,103 +334,12 @@ fn a_port_in_use_says_what_to_do() {
     assert!(error.contains("in use") && error.contains("--listen"), "{error}");
 }
 
-/// Keeps what is pushed; `bad` is refused, `gone` is not there, `short` breaks off.
-#[derive(Default)]
-struct Shelf(Mutex<Vec<(ReplicaId, String, Vec<u8>)>>);
-
-impl BulkHandler for Shelf {
-    fn receive(
-        &self,
-        from: ReplicaId,
-        name: &str,
-        length: u64,
-        data: &mut dyn Read,
-    ) -> io::Result<Vec<u8>> {
-        if name == "bad" {
-            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-        }
-        let mut bytes = Vec::new();
-        data.read_to_end(&mut bytes)?;
-        assert_eq!(bytes.len() as u64, length);
-        let receipt = crc32fast::hash(&bytes).to_le_bytes().to_vec();
-        self.0.lock().push((from, name.into(), bytes));
-        Ok(receipt)
-    }
-
-    fn fetch(
-        &self,
-        _: ReplicaId,
-        name: &str,
-        offset: u64,
-        length: u64,
-    ) -> io::Result<(u64, Box<dyn Read + Send>)> {
-        match name {
-            "gone" => Err(ErrorKind::NotFound.into()),
-            "short" => Ok((1000, Box::new(Cursor::new(vec![1; 10])))),
-            _ => {
-                let bytes = pattern(3 << 20).split_off(offset as usize);
-                let length = length.min(bytes.len() as u64);
-                Ok((length, Box::new(Cursor::new(bytes))))
-            }
-        }
-    }
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
-}
-
-#[test]
-fn a_push_is_whole_and_comes_back_with_a_receipt() {
-    let (one, two) = pair(identity(1), identity(2));
-    let shelf = Arc::new(Shelf::default());
-    two.peers.bulk().serve("shelf", shelf.clone());
-    let bulk = one.peers.bulk();
-    for length in [0, 1, 256 << 10, (3 << 20) + 17] {
-        let bytes = pattern(length);
-        let receipt =
-            bulk.push(ReplicaId(2), "shelf", "book", length as u64, &mut bytes.as_slice()).unwrap();
-        assert_eq!(receipt, crc32fast::hash(&bytes).to_le_bytes());
-        assert_eq!(shelf.0.lock().pop().unwrap(), (ReplicaId(1), "book".into(), bytes));
-    }
-    let bytes = pattern(9 << 20);
-    let refused =
-        bulk.push(ReplicaId(2), "shelf", "bad", bytes.len() as u64, &mut bytes.as_slice());
-    let refused = refused.unwrap_err().to_string();
-    assert!(refused.contains("No space left"), "{refused}");
-    let unknown = bulk.push(ReplicaId(2), "other", "x", 0, &mut io::empty()).unwrap_err();
-    assert!(unknown.to_string().contains("takes no `other`"), "{unknown}");
-    let source = bulk.push(ReplicaId(2), "shelf", "cut", 100, &mut &bytes[..10]).unwrap_err();
-    assert_eq!(source.kind(), ErrorKind::UnexpectedEof);
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(shelf.0.lock().is_empty(), "half a book is no book");
-}
-
-#[test]
-fn a_fetch_gives_the_range_or_an_error() {
-    let (one, two) = pair(identity(1), identity(2));
-    two.peers.bulk().serve("shelf", Arc::new(Shelf::default()));
-    let fetch = |name: &str, offset, length| -> io::Result<Vec<u8>> {
-        let (said, mut data) =
-            one.peers.bulk().fetch(ReplicaId(2), "shelf", name, offset, length)?;
-        let mut bytes = Vec::new();
-        data.read_to_end(&mut bytes)?;
-        assert_eq!(bytes.len() as u64, said);
-        Ok(bytes)
-    };
-    let whole = pattern(3 << 20);
-    assert_eq!(fetch("any", 0, u64::MAX).unwrap(), whole);
-    assert_eq!(fetch("any", 1 << 20, 1000).unwrap(), whole[1 << 20..(1 << 20) + 1000]);
-    assert_eq!(fetch("gone", 0, 1).unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(fetch("short", 0, 1000).is_err());
-}
-
 #[test]
 fn a_join_that_is_refused_says_why() {
     let (one, _two) = pair(identity(1), identity(2));
     let address = one.peers.address().to_string();
-    let error =
-        keepfs::peers::ask_to_join(&address, "new", "127.0.0.1:1", 5).unwrap_err().to_string();
+    let ask_to_join = keepfs::peers::ask_to_join;
+    let error = ask_to_join(&address, "new", 5, keyring(), "127.0.0.1:1").unwrap_err().to_string();
     assert!(error.contains("no room for new") && error.contains(&address), "{error}");
 }
 

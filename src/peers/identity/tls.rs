@@ -1,0 +1,222 @@
+//! Mutual TLS 1.3 with the certificates of one cluster, and no other.
+//!
+//! Certificates are checked at a moment that never changes: their dates bound nothing, so a host
+//! whose clock is years off connects all the same.
+
+use super::authority::{Authority, Certified};
+use super::{Keyring, Subject};
+use crate::error::Error;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
+    ServerConfig, SignatureScheme, version,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+/// What one process shows, and whom it believes.
+pub struct Credentials {
+    keyring: Keyring,
+    subject: Subject,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl Credentials {
+    /// A new certificate for this process, by the keyring's first secret.
+    pub fn new(keyring: Keyring, subject: Subject) -> Result<Credentials, Error> {
+        let own = Authority::of(keyring.signs())?.certify(&subject)?;
+        let trusted = keyring.trusted().iter().map(Authority::of).collect::<Result<Vec<_>, _>>()?;
+        let verifier = Verifier::new(trusted.iter().map(Authority::certificate))?;
+        let Certified { certificate, key } = own;
+        let provider = Arc::new(provider());
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(failed)?
+            .with_client_cert_verifier(verifier.clone())
+            .with_single_cert(vec![certificate.clone()], key.clone_key())
+            .map_err(failed)?;
+        // A dialler that only writes must not be sent anything after the handshake.
+        server.send_tls13_tickets = 0;
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(failed)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_auth_cert(vec![certificate], key)
+            .map_err(failed)?;
+        client.resumption = rustls::client::Resumption::disabled();
+        client.enable_sni = false;
+        Ok(Credentials { keyring, subject, server: Arc::new(server), client: Arc::new(client) })
+    }
+
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+}
+
+/// Whom a verified certificate is for.
+///
+/// # Errors
+/// If it is for no process of a cluster.
+pub fn subject_of(certificates: Option<&[CertificateDer<'_>]>) -> Result<Subject, String> {
+    let certificate = certificates.and_then(<[_]>::first).ok_or("it shows no certificate")?;
+    let certificate = EndEntityCert::try_from(certificate).map_err(|error| error.to_string())?;
+    let mut names = certificate.valid_uri_names();
+    match (names.next(), names.next()) {
+        (Some(name), None) => name.parse(),
+        _ => Err("its certificate has not exactly one name".into()),
+    }
+}
+
+/// The fastest suite first: every host that runs this has AES in hardware.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites = vec![
+        ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        ring::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    provider
+}
+
+/// Believes what the cluster's authorities signed.
+#[derive(Debug)]
+struct Verifier {
+    anchors: Vec<TrustAnchor<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new<'a>(
+        authorities: impl Iterator<Item = &'a CertificateDer<'static>>,
+    ) -> Result<Arc<Verifier>, Error> {
+        let anchors = authorities.map(|certificate| {
+            Ok(anchor_from_trusted_cert(certificate).map_err(failed)?.to_owned())
+        });
+        let anchors = anchors.collect::<Result<_, Error>>()?;
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        Ok(Arc::new(Verifier { anchors, algorithms }))
+    }
+
+    /// A moment in every certificate's time.
+    fn moment() -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(1 << 31))
+    }
+
+    fn check(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        usage: KeyUsage,
+    ) -> Result<(), rustls::Error> {
+        if !between.is_empty() {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        let (all, now) = (self.algorithms.all, Verifier::moment());
+        EndEntityCert::try_from(certificate)
+            .and_then(|certificate| {
+                certificate.verify_for_usage(all, &self.anchors, &[], now, usage, None, None)?;
+                Ok(())
+            })
+            .map_err(|error| match error {
+                webpki::Error::BadDer => CertificateError::BadEncoding.into(),
+                webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
+                other => rustls::Error::General(format!("bad certificate: {other}")),
+            })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check(certificate, between, KeyUsage::server_auth())?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.check(certificate, between, KeyUsage::client_auth())?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls12_signature(self, message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        ServerCertVerifier::supported_verify_schemes(self)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Other(format!("cannot set up TLS: {error}"))
+}
