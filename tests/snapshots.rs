@@ -6,7 +6,7 @@ mod key;
 use keepfs::disk::DataDirectory;
 use keepfs::node::{Node, NodeConfig, Start};
 use keepfs::replica::SnapshotMark;
-use keepfs::tree::{Command, Create, Ino, NewNode, Proposal, SessionId, Tree, TreeLimits};
+use keepfs::tree::{Command, Create, Ino, NameKey, NewNode, Proposal, SessionId, Tree, TreeLimits};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -59,7 +59,12 @@ fn make(node: &Node, name: &str) {
 fn far_snapshot(cluster: u128) -> Vec<u8> {
     let mut tree = Tree::new();
     (1..FAR).for_each(|zxid| tree.skip(zxid));
-    let command = Command::Found { cluster, members: Vec::new(), limits: LIMITS };
+    let command = Command::Found {
+        cluster,
+        members: Vec::new(),
+        limits: LIMITS,
+        name_key: NameKey::default(),
+    };
     let (session, sequence, acknowledged) = (SessionId::NONE, 0, 0);
     let found = Proposal { session, sequence, acknowledged, command };
     tree.apply(FAR, 1, &found).reply.unwrap();

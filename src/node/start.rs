@@ -9,10 +9,14 @@ use crate::disk::{DataDirectory, Disk, FaultInjector, Identity, RaftLog};
 use crate::error::Error;
 use crate::peers::{Listener, Peers, PeersConfig};
 use crate::replica::{LogBounds, Replica, ReplicaConfig};
+use crate::tree::NameKey;
 use log::info;
 use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,7 +35,7 @@ pub fn start(
     let starts = directory.note_start()?;
     let (recovered, tree) = recovery::recover(directory.path(), &*disk, &snapshots)?;
     let reader = Box::new(Reader(disk.clone()));
-    let replica = Replica::new(replica_config(&config, &identity), recovered, reader)?;
+    let replica = Replica::new(replica_config(&config, &identity)?, recovered, reader)?;
     let peers = Peers::new(
         listener,
         PeersConfig {
@@ -72,10 +76,11 @@ pub fn start(
     Ok((shared, threads))
 }
 
-fn replica_config(config: &NodeConfig, identity: &Identity) -> ReplicaConfig {
+fn replica_config(config: &NodeConfig, identity: &Identity) -> Result<ReplicaConfig, Error> {
     let nanos = |duration: Duration| duration.as_nanos() as u64;
     let founding = identity.cluster.is_none();
-    ReplicaConfig {
+    let name_key = NameKey::new(random()?);
+    Ok(ReplicaConfig {
         id: identity.id,
         incarnation: identity.incarnation,
         name: config.name.clone(),
@@ -89,9 +94,18 @@ fn replica_config(config: &NodeConfig, identity: &Identity) -> ReplicaConfig {
         with_session: true,
         found: founding.then(|| {
             let cluster = u128::from(chance()) << 64 | u128::from(chance());
-            (cluster, identity.members.clone(), config.limits)
+            (cluster, identity.members.clone(), config.limits, name_key)
         }),
-    }
+    })
+}
+
+/// Bytes nobody can guess.
+fn random() -> Result<[u8; 16], Error> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 16];
+    let read = File::open(source).and_then(|mut source| source.read_exact(&mut bytes));
+    read.map_err(Error::file("read", source))?;
+    Ok(bytes)
 }
 
 /// The standard library's per-process keys, stirred with the clock and the process.

@@ -237,12 +237,12 @@ impl Replica {
         if self.founded || !self.leadership.here || self.founding_term == self.leadership.term {
             return;
         }
-        if let Some((cluster, founders, limits)) = &self.config.found
+        if let Some((cluster, founders, limits, name_key)) = &self.config.found
             && self.raw.raft.apply_to_current_term()
             && let Some(members) = self.membership.founders(founders)
         {
-            let (cluster, limits) = (*cluster, *limits);
-            self.own_commands.push(Command::Found { cluster, members, limits });
+            let (cluster, limits, name_key) = (*cluster, *limits, *name_key);
+            self.own_commands.push(Command::Found { cluster, members, limits, name_key });
             self.founding_term = self.leadership.term;
         }
     }

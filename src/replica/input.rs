@@ -1,7 +1,9 @@
 //! What comes into a replica: its settings, what the disk knew, and all that happens to it.
 
 use super::PeerMessage;
-use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Stamp, TreeLimits, Zxid};
+use crate::tree::{
+    Command, Incarnation, Member, NameKey, ReplicaId, SessionId, Stamp, TreeLimits, Zxid,
+};
 use raft::eraftpb::{ConfState, Entry, HardState};
 
 /// What time it is here.
@@ -32,9 +34,10 @@ pub struct ReplicaConfig {
     pub seed: u64,
     /// Open a session and keep it alive (a node with a mount, or that submits anything).
     pub with_session: bool,
-    /// Members of a new cluster, and the tree's limits: every founding replica is started with the
-    /// same list, and the first leader founds the tree with it. `None` joins or goes on.
-    pub found: Option<(u128, Vec<Member>, TreeLimits)>,
+    /// Id and members of a new cluster, the tree's limits and the key of its names: every founding
+    /// replica is started with the same list, and the first leader founds the tree with its own.
+    /// `None` joins or goes on.
+    pub found: Option<(u128, Vec<Member>, TreeLimits, NameKey)>,
 }
 
 /// How much of the log is kept, and where.

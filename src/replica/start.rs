@@ -37,7 +37,7 @@ pub(super) fn open(
         && recovered.snapshot.index == 0
         && recovered.last == 0;
     let founding = match &config.found {
-        Some((_, members, _)) if blank => founding_entries(members),
+        Some((_, members, ..)) if blank => founding_entries(members),
         _ => Vec::new(),
     };
     if let Some(last) = founding.last() {

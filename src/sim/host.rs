@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::disk::{Disk, Snapshot};
 use super::{MILLISECOND, SECOND};
 use crate::replica::{LogBounds, Moment, Replica, ReplicaConfig};
-use crate::tree::{Incarnation, Member, ReplicaId, SessionId, Tree, TreeLimits};
+use crate::tree::{Incarnation, Member, NameKey, ReplicaId, SessionId, Tree, TreeLimits};
 use std::collections::BTreeMap;
 
 pub(super) const HEARTBEAT: u64 = 50 * MILLISECOND;
@@ -95,7 +95,7 @@ impl Host {
             log: LOG,
             seed: dice.next(),
             with_session: true,
-            found: founding.then(|| (CLUSTER, members(founders), LIMITS)),
+            found: founding.then(|| (CLUSTER, members(founders), LIMITS, NameKey::new([1; 16]))),
         };
         let mut replica =
             Replica::new(config, recovered, log).map_err(|error| format!("no start: {error}"))?;

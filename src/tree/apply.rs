@@ -67,11 +67,12 @@ impl Edit<'_> {
             Command::RecordSnapshot { host, name, size, manifest } => {
                 self.record_snapshot(*host, name, *size, manifest)
             }
-            Command::Found { cluster, members, limits } => {
+            Command::Found { cluster, members, limits, name_key } => {
                 if self.tree.cluster.is_none() {
                     self.tree.cluster = Some(*cluster);
                     let file_bytes = limits.file_bytes.min(FILE_BYTES_MAX);
                     self.tree.limits = TreeLimits { file_bytes, ..*limits };
+                    self.tree.take_key(*name_key);
                     self.set_members(members);
                 }
                 Ok(Reply::Done)

@@ -1,6 +1,7 @@
 //! [`Command`]: the only thing in the log.
 
 use super::ids::{Incarnation, Ino, Name, ReplicaId, SessionId, Stamp};
+use super::name_key::NameKey;
 use bincode::{Decode, Encode};
 
 /// A command with the identity that makes it apply once, however often it is proposed.
@@ -130,6 +131,8 @@ pub enum Command {
         cluster: u128,
         members: Vec<Member>,
         limits: TreeLimits,
+        /// A secret of the cluster's.
+        name_key: NameKey,
     },
     /// Rides with a Raft membership change: the address book follows the vote list.
     SetMembers {

@@ -80,7 +80,8 @@ impl Edit<'_> {
             _ => Role::Plain,
         };
         let zxid = self.zxid();
-        let body = Body::of(&create.node, || Directory::new(create.parent, role, zxid));
+        let key = self.tree.name_key;
+        let body = Body::of(&create.node, || Directory::new(create.parent, role, zxid, key));
         let is_stream = matches!(body, Body::File(_)) && self.is_stream_place(create);
         let body = if is_stream { Body::Stream(Arc::default()) } else { body };
         let (mut mode, mut gid) = (create.mode, create.gid);

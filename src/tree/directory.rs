@@ -1,23 +1,19 @@
 //! [`Directory`]: names and the inodes they mean.
 //!
-//! Entries are sorted by cookie: a fixed hash of the name, counted up while another name has it. So
-//! a listing goes on from any cookie however much changes meanwhile, and a lookup is a search for
-//! the hash. The directory remembers how far a cookie was ever pushed from its hash (nearly always
-//! 0): that far a lookup looks.
+//! Entries are sorted by cookie: a hash of the name under the cluster's key, counted up while
+//! another name has it. So a listing goes on from any cookie however much changes meanwhile, and a
+//! lookup is a search for the hash. The directory remembers how far a cookie was ever pushed from
+//! its hash: that far a lookup looks. It is 0: nobody can choose names with one hash without the
+//! key, and among a million names there are two by chance once in nine million directories.
 
 use super::name::EntryName;
+use super::name_key::NameKey;
 use super::{Ino, Name, Role, SessionId, Zxid};
 use crate::cow::CowMap;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use xxhash_rust::xxh3::xxh3_64;
-
-/// Cookies below are `.`, `..` and what a mount adds by itself.
-const COOKIE_MIN: u64 = 16;
-/// Leaves room below 2^62 to push cookies.
-const COOKIE_HASHES: u64 = (1 << 62) - (1 << 32);
 
 /// Place of an entry in its directory: stable while the entry lives.
 pub(super) type Cookie = u64;
@@ -51,7 +47,7 @@ pub(super) struct DirectoryState {
 }
 
 impl Directory {
-    pub fn new(parent: Ino, role: Role, zxid: Zxid) -> Directory {
+    pub fn new(parent: Ino, role: Role, zxid: Zxid, key: NameKey) -> Directory {
         let state = DirectoryState {
             parent,
             role,
@@ -60,15 +56,21 @@ impl Directory {
             counter: 0,
             last_created: None,
         };
-        Directory::empty(state)
+        Directory::empty(state, key)
     }
 
-    fn empty(state: DirectoryState) -> Directory {
-        Directory { state, entries: Entries::new(), owners: CowMap::new(), hidden: CowMap::new() }
+    fn empty(state: DirectoryState, key: NameKey) -> Directory {
+        Directory {
+            state,
+            entries: Entries::new(key),
+            owners: CowMap::new(),
+            hidden: CowMap::new(),
+        }
     }
 }
 
 /// Without its entries: a snapshot keeps those as records of their own, for they may be millions.
+/// Who reads one gives it the tree's key.
 impl Encode for Directory {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.state.encode(encoder)
@@ -77,7 +79,7 @@ impl Encode for Directory {
 
 impl<Context> Decode<Context> for Directory {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Ok(Directory::empty(Decode::decode(decoder)?))
+        Ok(Directory::empty(Decode::decode(decoder)?, NameKey::default()))
     }
 }
 
@@ -97,15 +99,18 @@ pub(super) struct Entries {
     by_cookie: CowMap<Cookie, Entry, 128>,
     /// The furthest a cookie was pushed from its name's hash.
     displacement: u64,
-}
-
-fn hash(name: &[u8]) -> Cookie {
-    COOKIE_MIN + xxh3_64(name) % COOKIE_HASHES
+    /// The tree's.
+    key: NameKey,
 }
 
 impl Entries {
-    pub fn new() -> Entries {
-        Entries { by_cookie: CowMap::new(), displacement: 0 }
+    pub fn new(key: NameKey) -> Entries {
+        Entries { by_cookie: CowMap::new(), displacement: 0, key }
+    }
+
+    #[cfg(test)]
+    pub fn displacement(&self) -> u64 {
+        self.displacement
     }
 
     pub fn len(&self) -> usize {
@@ -117,7 +122,7 @@ impl Entries {
     }
 
     pub fn find(&self, name: &[u8]) -> Option<(Cookie, Ino)> {
-        let hash = hash(name);
+        let hash = self.key.cookie(name);
         if self.displacement == 0 {
             let entry = self.by_cookie.get(hash)?;
             return (entry.name.as_bytes() == name).then_some((hash, entry.ino));
@@ -133,7 +138,7 @@ impl Entries {
 
     /// Adds a name that is not there.
     pub fn add(&mut self, name: &[u8], ino: Ino) -> Cookie {
-        let hash = hash(name);
+        let hash = self.key.cookie(name);
         let mut cookie = hash;
         while self.by_cookie.contains(cookie) {
             cookie += 1;
@@ -144,7 +149,7 @@ impl Entries {
 
     /// Adds a name with the cookie it had when the snapshot was taken.
     pub fn put(&mut self, cookie: Cookie, name: &[u8], ino: Ino) {
-        self.displacement = self.displacement.max(cookie.saturating_sub(hash(name)));
+        self.displacement = self.displacement.max(cookie.saturating_sub(self.key.cookie(name)));
         self.by_cookie.insert(cookie, Entry { name: EntryName::new(name), ino });
     }
 
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn names_with_one_hash_live_side_by_side() {
-        let mut entries = Entries::new();
+        let mut entries = Entries::new(NameKey::default());
         let cookie = entries.add(b"a", Ino(20));
         entries
             .by_cookie
@@ -187,13 +192,5 @@ mod tests {
         assert_eq!(entries.find(b"a"), Some((cookie + 2, Ino(23))));
         let listed: Vec<Ino> = entries.after(cookie).map(|(_, entry)| entry.ino).collect();
         assert_eq!(listed, [Ino(21), Ino(23)]);
-    }
-
-    #[test]
-    fn cookies_are_a_promise() {
-        assert_eq!(hash(b"deploy"), hash(b"deploy"));
-        for name in [&b"deploy"[..], b"x", &[0xff; 255]] {
-            assert!((COOKIE_MIN..1 << 62).contains(&hash(name)));
-        }
     }
 }

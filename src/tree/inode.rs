@@ -219,6 +219,14 @@ impl Inode {
         }
     }
 
+    /// It has no name anywhere, for the moment.
+    pub fn leave_home(&mut self) {
+        self.home = Home::NONE;
+        if self.rare.as_ref().is_some_and(|rare| !rare.homes.0.is_empty()) {
+            self.rare_mut(|rare| rare.homes.0.clear());
+        }
+    }
+
     /// It has no name here any more.
     pub fn move_out(&mut self, home: Home) {
         let others = self.rare.as_ref().map_or(&[][..], |rare| &rare.homes.0);

@@ -24,6 +24,7 @@ mod ids;
 mod inode;
 pub mod locks;
 mod name;
+mod name_key;
 mod orphan;
 mod outcome;
 mod reads;
@@ -39,6 +40,7 @@ mod work;
 
 pub use command::*;
 pub use ids::*;
+pub use name_key::NameKey;
 pub use outcome::*;
 pub use view::*;
 
@@ -75,6 +77,8 @@ pub struct Tree {
     members: Vec<Member>,
     cluster: Option<u128>,
     limits: TreeLimits,
+    /// Turns names into cookies.
+    name_key: NameKey,
     /// Data, names and xattrs, orphans' included.
     bytes: u64,
     /// [`WORK_IN_ONE_ENTRY_MAX`], but in tests.
@@ -137,13 +141,14 @@ impl Tree {
             members: Vec::new(),
             cluster: None,
             limits: TreeLimits { file_bytes: 0, tree_bytes: 0, inodes: 0 },
+            name_key: NameKey::default(),
             bytes: 0,
             work_in_one_entry: WORK_IN_ONE_ENTRY_MAX,
         }
     }
 
     fn put_directory(&mut self, ino: Ino, parent: Ino, mode: u32, role: Role) {
-        let body = Body::Directory(Arc::new(Directory::new(parent, role, 0)));
+        let body = Body::Directory(Arc::new(Directory::new(parent, role, 0, self.name_key)));
         self.inodes.insert(ino, Inode::new(body, mode, 0, 0, 0, 0));
     }
 

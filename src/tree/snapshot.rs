@@ -10,13 +10,13 @@
 //! holds a hash over the headers before it, in order: what is cut short or spliced is as damaged as
 //! a flipped bit. Bytes are the same for equal trees.
 
-use super::directory::Cookie;
+use super::directory::{Cookie, Entries};
 use super::home::Home;
 use super::inode::Inode;
 use super::locks::LockTable;
 use super::orphan::Orphan;
 use super::session::{Session, SessionState};
-use super::{Ino, Member, SessionId, Stamp, Tree, TreeLimits, Zxid};
+use super::{Ino, Member, NameKey, SessionId, Stamp, Tree, TreeLimits, Zxid};
 use crate::cow::CowMap;
 use bincode::{Decode, Encode};
 use std::io::{self, Read, Write};
@@ -53,6 +53,7 @@ struct Head {
     members: Vec<Member>,
     cluster: Option<u128>,
     limits: TreeLimits,
+    name_key: NameKey,
 }
 
 /// One name of a directory. Directories come without their entries, which may be millions.
@@ -83,6 +84,7 @@ impl Tree {
             members: self.members.clone(),
             cluster: self.cluster,
             limits: self.limits,
+            name_key: self.name_key,
         };
         frames.record(Section::Head, &head)?;
         for (session, of) in self.sessions.iter() {
@@ -150,6 +152,7 @@ impl Tree {
                 self.members = head.members;
                 self.cluster = head.cluster;
                 self.limits = head.limits;
+                self.name_key = head.name_key;
                 Ok(())
             }
             Section::Session => {
@@ -160,7 +163,10 @@ impl Tree {
                     Ok(())
                 })
             }
-            Section::Inode => records(payload, |(ino, inode): (Ino, Inode)| {
+            Section::Inode => records(payload, |(ino, mut inode): (Ino, Inode)| {
+                if let Some(directory) = inode.directory_mut() {
+                    directory.entries = Entries::new(self.name_key);
+                }
                 self.bytes += inode.stored();
                 self.inodes.insert(ino, inode);
                 Ok(())

@@ -44,7 +44,7 @@ impl Edit<'_> {
         self.check_space(INODES_MAX, (names + manifest.len()) as u64)?;
 
         let snapshots = snapshots.unwrap_or_else(|| {
-            let directory = Directory::new(host, Role::Plain, self.zxid());
+            let directory = Directory::new(host, Role::Plain, self.zxid(), self.tree.name_key);
             self.add_own(host, SNAPSHOTS_NAME, Body::Directory(Arc::new(directory)), 0o755)
         });
         let mut content = Content::empty();

@@ -3,7 +3,7 @@
 
 use crate::disk::{Disk, Reader};
 use keepfs::replica::*;
-use keepfs::tree::{Command, Member, ReplicaId, Reply, Tree, TreeLimits};
+use keepfs::tree::{Command, Member, NameKey, ReplicaId, Reply, Tree, TreeLimits};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -72,7 +72,8 @@ fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
         log: LogBounds { window_entries: 16, tail_entries: 8, ..LogBounds::default() },
         seed: id,
         with_session: false,
-        found: found.map(|count| (7, (1..=count).map(member).collect(), limits)),
+        found: found
+            .map(|count| (7, (1..=count).map(member).collect(), limits, NameKey::new([1; 16]))),
     }
 }
 

@@ -262,6 +262,7 @@ fn parse(tree: &Tree, verb: &str, words: &mut Words<'_>) -> Parsed<Command> {
                 tree_bytes: words.number()?,
                 inodes: words.number()?,
             },
+            name_key: NameKey::new([words.decimal("key")?.unwrap_or(0) as u8; 16]),
         }),
         other => Err(format!("{other:?} is no command")),
     }

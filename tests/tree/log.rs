@@ -136,7 +136,12 @@ impl Log {
             _ if dice.roll(4) == 0 => Command::CloseSession,
             _ if dice.roll(10) > 0 => Command::Write(self.write(dice)),
             _ if dice.roll(2) == 0 => Command::Work,
-            _ => Command::Found { cluster: 1, members: Vec::new(), limits: limits(dice) },
+            _ => Command::Found {
+                cluster: 1,
+                members: Vec::new(),
+                limits: limits(dice),
+                name_key: NameKey::new([dice.roll(256) as u8; 16]),
+            },
         }
     }
 
