@@ -71,6 +71,12 @@ impl Membership {
         Membership { met: BTreeMap::from([(here, incarnation)]), ..Membership::default() }
     }
 
+    /// As the address book has it.
+    pub(super) fn name(&self, id: ReplicaId) -> Option<&str> {
+        let member = self.members.iter().find(|member| member.id == id);
+        member.map(|member| member.name.as_str())
+    }
+
     pub(super) fn set(&mut self, members: &[Member]) {
         self.members = members.to_vec();
     }

@@ -15,6 +15,7 @@
 //! `apply.rs`.
 
 mod acquaintance;
+mod admission;
 mod agreement;
 mod apply;
 mod chance;
@@ -64,7 +65,7 @@ pub struct Replica {
 
     proposals: proposals::Proposals,
     /// Proposals of other replicas that came since the last Ready.
-    forwarded: Vec<Proposal>,
+    forwarded: Vec<(ReplicaId, Proposal)>,
     /// The replica's own commands, proposed without a session.
     own_commands: Vec<Command>,
     work: work::Work,

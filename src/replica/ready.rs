@@ -80,6 +80,7 @@ impl Replica {
         let (now, wall) = (self.now.monotonic, self.now.wall);
         let mut last_stamp = self.last_stamp;
         let mut entries = Vec::new();
+        let forwarded = if self.founded { self.admit_forwarded() } else { Vec::new() };
         let mut give = |proposal: &Proposal| {
             last_stamp = wall.max(last_stamp + 1);
             let data = entry::encode(last_stamp, proposal).into();
@@ -87,7 +88,7 @@ impl Replica {
         };
         match self.founded {
             true => {
-                std::mem::take(&mut self.forwarded).iter().for_each(&mut give);
+                forwarded.iter().for_each(&mut give);
                 self.own_proposals().iter().for_each(&mut give);
                 let (session, term) = (self.session.id(), self.leadership.term);
                 self.proposals.hand_over(session, term, now, true, &mut give);

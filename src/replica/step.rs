@@ -84,13 +84,16 @@ impl Replica {
 
     fn receive(&mut self, from: ReplicaId, message: PeerMessage) {
         let now = self.now.monotonic;
+        if !self.may_say(from, &message) {
+            return;
+        }
         self.heard.insert(from, now);
         match message {
             PeerMessage::Raft(bytes) => self.receive_raft(from, &bytes),
             // Not to be had without its bytes: the driver keeps it until they are here.
             PeerMessage::Snapshot { .. } => {}
             PeerMessage::Forward(proposals) if self.leadership.here => {
-                self.forwarded.extend(proposals)
+                self.forwarded.extend(proposals.into_iter().map(|proposal| (from, proposal)))
             }
             // The sender tries again when it knows the leader.
             PeerMessage::Forward(_) => {}
@@ -123,7 +126,8 @@ impl Replica {
     /// A session's holder says that it lives. It is answered once a quorum has confirmed, after
     /// this, that this replica leads.
     pub(super) fn keep_alive(&mut self, from: ReplicaId, session: SessionId, sent: u64) {
-        if self.leadership.here && self.sessions.heard(session, self.now.monotonic) {
+        let own = self.sessions.replica(session) == Some(from);
+        if self.leadership.here && own && self.sessions.heard(session, self.now.monotonic) {
             self.reads.ask(Question::KeepAlive { from, session, sent });
         }
     }
