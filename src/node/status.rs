@@ -47,6 +47,9 @@ pub struct MemberStatus {
     pub heard_secs_ago: Option<f64>,
     /// Entries behind, as far as this replica knows (the leader knows best).
     pub behind: Option<u64>,
+    /// Seconds its clock is ahead of the median of the members' (negative: behind), if it was heard
+    /// lately. With two members, each takes its own for right.
+    pub clock_off_secs: Option<f64>,
 }
 
 /// Gathers it; never waits for the replica.
@@ -83,6 +86,7 @@ pub fn gather(shared: &Shared) -> Status {
 fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> MemberStatus {
     let is_self = member.id == shared.id;
     let heard = if is_self { None } else { shared.peers.heard(member.id) };
+    let off = replica.clocks.iter().find(|(id, _)| *id == member.id);
     let matched = replica.matched.iter().find(|(id, _)| *id == member.id);
     MemberStatus {
         id: member.id.0,
@@ -92,6 +96,7 @@ fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> M
         is_self,
         reachable: is_self || is_reachable(shared, member),
         heard_secs_ago: heard.map(|heard| heard.as_secs_f64()),
+        clock_off_secs: off.map(|(_, nanos)| *nanos as f64 / 1e9),
         behind: matched.map(|(_, index)| replica.log_last.saturating_sub(*index)),
     }
 }

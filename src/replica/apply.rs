@@ -55,6 +55,7 @@ impl Replica {
             let term = raft::Storage::term(self.raw.store(), tree.zxid());
             self.applied = (tree.zxid(), term.unwrap_or(0));
         }
+        self.last_stamp = self.last_stamp.max(tree.stamp());
         self.digests.restored(tree.zxid(), tree.digest());
         self.visibility.applied(tree.zxid());
         for (id, answer) in self.proposals.look_up(tree) {
@@ -127,7 +128,10 @@ impl Replica {
         proposal: Proposal,
         outcome: Outcome,
     ) -> Option<Applied> {
-        self.last_stamp = self.last_stamp.max(stamp);
+        // A leader's own are on their way behind this one.
+        if !self.leadership.here {
+            self.last_stamp = tree.stamp();
+        }
         let Outcome { reply, changes } = outcome;
         let shows = visibility::shows(&changes);
         let own = self.proposals.session() == Some(proposal.session);
@@ -192,6 +196,7 @@ impl Replica {
         let ids: BTreeSet<ReplicaId> = tree.members().iter().map(|member| member.id).collect();
         self.visibility.keep_only(&ids);
         self.digests.keep_only(&ids);
+        self.clocks.keep_only(&ids);
     }
 
     /// A session is over, by the log's word.

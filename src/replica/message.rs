@@ -1,6 +1,6 @@
 //! What replicas say to each other.
 
-use crate::tree::{Incarnation, Member, Proposal, ReplicaId, SessionId, Zxid};
+use crate::tree::{Incarnation, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid};
 use bincode::{Decode, Encode};
 
 /// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep
@@ -60,5 +60,9 @@ pub enum PeerMessage {
     /// it stop?
     MayStop {
         applied: Zxid,
+    },
+    /// What the sender's wall clock says.
+    Clock {
+        wall: Stamp,
     },
 }

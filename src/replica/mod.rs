@@ -19,6 +19,7 @@ mod admission;
 mod agreement;
 mod apply;
 mod chance;
+mod clocks;
 mod complaints;
 mod departure;
 mod digest;
@@ -71,6 +72,7 @@ pub struct Replica {
     work: work::Work,
     /// The newest stamp given or seen.
     last_stamp: Stamp,
+    clocks: clocks::Clocks,
     session: sessions::OwnSession,
     /// Who waits for the session to be closed as soon as it is open.
     ending: Option<u64>,
@@ -132,6 +134,7 @@ impl Replica {
             own_commands: Vec::new(),
             work: Default::default(),
             last_stamp: 0,
+            clocks: clocks::Clocks::default(),
             session: sessions::OwnSession::new(own.0, own.1, own.2),
             ending: None,
             sessions: sessions::SessionTable::default(),

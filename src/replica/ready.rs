@@ -14,6 +14,7 @@
 //!
 //! The leader's own write so goes on beside the followers': it sends its appends in step 1.
 
+use super::clocks;
 use super::persistence::{self, Demand};
 use super::reads::Question;
 use super::{Effects, Moment, PeerMessage, Persist, Replica, SnapshotMark, start};
@@ -78,11 +79,12 @@ impl Replica {
 
     fn propose(&mut self) {
         let (now, wall) = (self.now.monotonic, self.now.wall);
+        let time = self.clocks.time(wall, now);
         let mut last_stamp = self.last_stamp;
         let mut entries = Vec::new();
         let forwarded = if self.founded { self.admit_forwarded() } else { Vec::new() };
         let mut give = |proposal: &Proposal| {
-            last_stamp = wall.max(last_stamp + 1);
+            last_stamp = clocks::stamp_after(last_stamp, time);
             let data = entry::encode(last_stamp, proposal).into();
             entries.push(Entry { data, ..Entry::default() });
         };
@@ -110,9 +112,10 @@ impl Replica {
         }
     }
 
-    /// Later than every stamp before.
     pub(super) fn next_stamp(&mut self) -> Stamp {
-        self.last_stamp = self.now.wall.max(self.last_stamp + 1);
+        let Moment { monotonic, wall } = self.now;
+        let time = self.clocks.time(wall, monotonic);
+        self.last_stamp = clocks::stamp_after(self.last_stamp, time);
         self.last_stamp
     }
 

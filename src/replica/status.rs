@@ -32,6 +32,8 @@ pub struct ReplicaStatus {
     pub heard: Vec<(ReplicaId, u64)>,
     /// Replicas whose mounts replies wait for.
     pub attentive: Vec<ReplicaId>,
+    /// By how much each clock that was heard lately is ahead of their median, nanoseconds.
+    pub clocks: Vec<(ReplicaId, i64)>,
     /// Trees differ, and no majority has the same: no changes are taken.
     pub dispute: Option<String>,
 }
@@ -63,6 +65,7 @@ impl Replica {
             matched,
             heard: self.heard.iter().map(|(id, at)| (*id, *at)).collect(),
             attentive: self.visibility.attentive(),
+            clocks: self.clocks.offsets(self.config.id, self.now.wall, self.now.monotonic),
             dispute: self.dispute.clone(),
         }
     }

@@ -101,6 +101,7 @@ impl Replica {
             PeerMessage::KeepAliveAck { session, sent } => {
                 self.session.acknowledged(session, sent, now)
             }
+            PeerMessage::Clock { wall } => self.clocks.heard(from, wall, now),
             PeerMessage::Visible { zxid } => self.visibility.shown_there(from, zxid),
             PeerMessage::Digest { zxid, digest } => self.hear_digest(from, zxid, digest),
             PeerMessage::Join { id, name, address, incarnation } => {

@@ -19,6 +19,7 @@ impl Replica {
         self.observe_leader();
         self.tend_session();
         self.announce_visible();
+        self.say_clock();
         self.expire();
         if self.leadership.here {
             self.expire_sessions();
@@ -86,6 +87,15 @@ impl Replica {
         if self.visibility.announces(self.now.monotonic, self.config.heartbeat) {
             for peer in self.peers() {
                 self.send(peer, PeerMessage::Visible { zxid });
+            }
+        }
+    }
+
+    fn say_clock(&mut self) {
+        if self.clocks.says(self.now.monotonic) {
+            let wall = self.now.wall;
+            for peer in self.peers() {
+                self.send(peer, PeerMessage::Clock { wall });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! [`Tree::apply`]: from a command to the function that carries it out.
 
+use super::STANDSTILL;
 use super::edit::Edit;
 use super::session::Seen;
 use super::{
@@ -10,10 +11,12 @@ use crate::limits::FILE_BYTES_MAX;
 
 impl Tree {
     /// Applies the entry at `zxid`. Never fails, never panics: what cannot be done is refused.
-    /// `stamp` is raised to the latest stamp seen, so time never runs backwards.
+    /// Time does not run backwards by a little, as when a leader's clock is behind the last one's:
+    /// then `stamp` is raised to the latest stamp seen. One further back corrects a wrong one.
     pub fn apply(&mut self, zxid: Zxid, stamp: Stamp, proposal: &Proposal) -> Outcome {
         self.zxid = zxid;
-        self.stamp = self.stamp.max(stamp);
+        let back = self.stamp.saturating_sub(stamp);
+        self.stamp = if back <= STANDSTILL { self.stamp.max(stamp) } else { stamp };
         let outcome = match self.meet(proposal) {
             Ok(Seen::New) => self.execute(proposal),
             Ok(Seen::Before(reply)) => Outcome { reply, changes: Vec::new() },

@@ -8,6 +8,9 @@ pub type Zxid = u64;
 
 /// Nanoseconds since the Unix epoch, stamped by the leader, never decreasing along the log.
 pub type Stamp = u64;
+/// How far behind the last stamp the next may be and time only stands still, nanoseconds: by so
+/// much two leaders' clocks may differ ([`Tree::apply`](super::Tree::apply)).
+pub const STANDSTILL: Stamp = 2_000_000_000;
 
 /// An inode number: given once, never reused. It is `st_ino` on every mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

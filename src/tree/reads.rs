@@ -1,5 +1,6 @@
 //! What readers may ask of a tree.
 
+use super::Stamp;
 use super::inode::{Body, Inode};
 use super::locks::{LockGrant, Owner, Span};
 use super::{
@@ -241,6 +242,11 @@ impl Tree {
     /// Index of the last entry applied (entries without a proposal count: see [`Tree::skip`]).
     pub fn zxid(&self) -> Zxid {
         self.zxid
+    }
+
+    /// The time of the newest entry.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
     /// The running digest: equal on every replica at equal [`Tree::zxid`].

@@ -1,6 +1,6 @@
 //! The words of a script.
 
-use crate::world::World;
+use crate::world::{EPOCH, SECOND, World};
 use keepfs::replica::Input;
 use keepfs::tree::{
     Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
@@ -32,6 +32,8 @@ pub fn run(world: &mut World, line: &str) {
         "tick" => (0..number(2)).for_each(|_| world.tick(&[number(1)])),
         // pass HEARTBEATS: time passes, and nobody looks at a clock.
         "pass" => world.now += number(1) * crate::world::HEARTBEAT,
+        // clock ID SECONDS: its wall clock is so far ahead.
+        "clock" => drop(world.clocks.insert(number(1), number(2))),
         "campaign" => campaign(world, number(1)),
         "stabilize" => world.stabilize(),
         // deliver FROM->TO: what is on its way between the two, and nothing that comes of it.
@@ -68,6 +70,7 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
         "status" => return status(world, id),
         "log" => return log(world, id),
         "digests" => return digests(world),
+        "time" => return time(world, id),
         _ => world.submitted += 1,
     }
     let caller = world.submitted;
@@ -212,6 +215,18 @@ fn status(world: &mut World, id: u64) {
         numbers(&s.attentive),
     )
     .unwrap();
+}
+
+/// The newest stamp in a replica's tree, and which clocks it takes for wrong.
+fn time(world: &mut World, id: u64) {
+    let node = &world.nodes[&id];
+    let ahead = node.tree.stamp() as i64 - (EPOCH + world.now) as i64;
+    let clocks = node.replica.as_ref().expect("it runs").status().clocks;
+    let off: Vec<_> = clocks.iter().filter(|(_, off)| off.unsigned_abs() > SECOND).collect();
+    let off =
+        off.iter().map(|(id, off)| format!(", clock of {id} off by {:.0} s", *off as f64 / 1e9));
+    let off: String = off.collect();
+    writeln!(world.out, "{id}: stamped {:.1} s ahead{off}", ahead as f64 / 1e9).unwrap();
 }
 
 fn log(world: &mut World, id: u64) {

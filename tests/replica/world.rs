@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 pub const HEARTBEAT: u64 = 100_000_000;
-const SECOND: u64 = 1_000_000_000;
+pub const SECOND: u64 = 1_000_000_000;
+/// Nanoseconds since the epoch when a world begins.
+pub const EPOCH: u64 = 1_700_000_000 * SECOND;
 
 pub struct Node {
     pub config: ReplicaConfig,
@@ -42,6 +44,8 @@ pub struct World {
     pub wire: VecDeque<Packet>,
     /// Directions in which nothing passes.
     pub cut: BTreeSet<(u64, u64)>,
+    /// Seconds by which a replica's wall clock is ahead.
+    pub clocks: BTreeMap<u64, u64>,
     /// Show messages and persist jobs as well.
     pub trace: bool,
     pub out: String,
@@ -84,6 +88,7 @@ impl World {
             nodes: BTreeMap::new(),
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
+            clocks: BTreeMap::new(),
             trace: false,
             out: String::new(),
             leaders: BTreeMap::new(),
@@ -109,8 +114,9 @@ impl World {
         self.start(id);
     }
 
-    fn moment(&self) -> Moment {
-        Moment { monotonic: self.now, wall: 1_700_000_000 * SECOND + self.now }
+    fn moment(&self, id: u64) -> Moment {
+        let ahead = self.clocks.get(&id).map_or(0, |secs| *secs) * SECOND;
+        Moment { monotonic: self.now, wall: EPOCH + ahead + self.now }
     }
 
     /// Starts a replica on what its disk holds; of the log, the last four entries are in memory.
@@ -166,7 +172,7 @@ impl World {
     }
 
     pub fn step(&mut self, id: u64, input: Input) {
-        let now = self.moment();
+        let now = self.moment(id);
         let node = self.nodes.get_mut(&id).expect("such a replica");
         if let Some(replica) = &mut node.replica {
             replica.step(now, input);
@@ -188,7 +194,7 @@ impl World {
 
     /// Carries out all that a replica asks for now.
     fn settle(&mut self, id: u64) {
-        let now = self.moment();
+        let now = self.moment(id);
         while let Some(node) = self.nodes.get_mut(&id)
             && let Some(replica) = &mut node.replica
             && let Some(effects) = replica.ready(now)
@@ -284,7 +290,9 @@ impl World {
 
     fn send(&mut self, from: u64, messages: Vec<(ReplicaId, PeerMessage)>) {
         for (ReplicaId(to), message) in messages {
-            if self.trace && !matches!(message, PeerMessage::Visible { .. }) {
+            if self.trace
+                && !matches!(message, PeerMessage::Visible { .. } | PeerMessage::Clock { .. })
+            {
                 writeln!(self.out, "{from}->{to} {}", crate::show::message(&message)).unwrap();
             }
             let tree = match &message {

@@ -16,6 +16,9 @@ pub struct Lock {
     pub host: Name,
 }
 
+/// A clock further off is told, seconds.
+const CLOCK_OFF_SECS: f64 = 1.0;
+
 pub fn status(status: &Status) -> String {
     let leader = match &status.leader {
         Some(leader) => format!("{leader} (for {})", age(status.leader_since_secs)),
@@ -44,8 +47,21 @@ pub fn status(status: &Status) -> String {
         ("pid", status.pid.to_string()),
         ("data", escaped(status.data.as_os_str().as_encoded_bytes())),
     ]);
+    for (name, off) in wrong_clocks(&status.members) {
+        text += &format!("clock of {name} is {off}\n");
+    }
     text.push('\n');
     text + &members(&status.members)
+}
+
+/// Whose clock is off, and by how much, in words.
+fn wrong_clocks(members: &[MemberStatus]) -> Vec<(String, String)> {
+    let wrong = |member: &MemberStatus| {
+        let off = member.clock_off_secs.filter(|secs| secs.abs() > CLOCK_OFF_SECS)?;
+        let way = if off > 0.0 { "ahead" } else { "behind" };
+        Some((escaped(member.name.as_bytes()), format!("{:.1} s {way}", off.abs())))
+    };
+    members.iter().filter_map(wrong).collect()
 }
 
 pub fn status_json(status: &Status) -> String {
