@@ -102,6 +102,38 @@ fn several_processes_write_one_stream() {
     assert_eq!(streams.sh("cat $R"), "x\ny");
 }
 
+/// B2, E4: so it does when it goes through `exec`, whatever others on the host have open.
+#[test]
+fn a_stream_is_handed_on_by_exec_and_no_other_process_is_looked_through() {
+    let Some(streams) = Streams::start() else { return };
+    if !has_programs(&["perl", "python3"]) {
+        return;
+    }
+    let opened = "$| = 1; open F, \">\", $ENV{B}; F->autoflush(1); print F \"a\\n\";";
+    streams.makes_one(&format!("perl -MIO::Handle -e '{opened} system \"/bin/true\"; print F 1'"));
+    assert_eq!(streams.sh("cat $R"), "a\n1");
+    streams.makes_one(&format!("perl -MIO::Handle -e '{opened} exec \"/bin/true\"'"));
+    assert_eq!(streams.sh("cat $R"), "a");
+    let took = || {
+        let each = (0..5).map(|_| {
+            streams.sh("t=$EPOCHREALTIME; echo x > $B; u=$EPOCHREALTIME
+             echo $(((${u/.} - ${t/.}) / 1000))")
+        });
+        each.map(|ms| ms.parse::<u64>().unwrap()).min().unwrap()
+    };
+    let few = took();
+    let holder = "import os,resource,time; resource.setrlimit(resource.RLIMIT_NOFILE,(20000,20000))
+z=os.open('/dev/null',0)
+for i in range(19000): os.dup(z)
+[os.fork() for i in range(3)]
+open(os.environ['f']+'.has','w'); time.sleep(60)";
+    let _holder =
+        streams.cluster.background(&streams.script(&format!("python3 - <<'P'\n{holder}\nP")));
+    support::eventually("it has them", SOON, || streams.try_sh("[ -e $f.has ]").code == Some(0));
+    let many = took();
+    assert!(many < few + 500, "{few} ms with few descriptors open on the host, {many} with 152000");
+}
+
 /// B1: a stream of the same number and name that is written through another mount is another one,
 /// even in the very process that closes this one.
 #[test]

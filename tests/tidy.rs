@@ -53,6 +53,13 @@ const IMPURE: &[&str] = &[
 /// The only files that implement a FUSE filesystem.
 const FILESYSTEMS: &[&str] = &["src/mount/adapter.rs", "src/cli/bench/null_fs.rs"];
 
+/// The only file that reads what `/proc` says of processes: some of it waits for a process that may
+/// wait for us, and there it is told apart.
+const PROC: &str = "src/mount/proc.rs";
+/// What is of no process there, or of this one alone.
+const PROC_OF_NONE: &[&str] =
+    &["/proc/sys/", "/proc/stat\"", "/proc/loadavg\"", "/proc/self/exe\"", "/proc/self/statm\""];
+
 const FILE_LINES: usize = 400;
 /// A test is read from one scenario to the next, so its file may be longer.
 const TEST_FILE_LINES: usize = 450;
@@ -185,6 +192,37 @@ fn only_the_adapter_is_a_filesystem() {
     let sources = sources("src");
     let found = sources.iter().filter(|source| implements(source)).map(Source::name);
     report(found.filter(|name| !FILESYSTEMS.contains(&name.as_str())).collect());
+}
+
+#[test]
+fn one_door_leads_to_what_proc_says_of_processes() {
+    let mut problems = Vec::new();
+    for source in sources("src").iter().filter(|source| source.name() != PROC) {
+        let shipped = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in shipped.lines().enumerate() {
+            if reads_proc(line) {
+                problems.push(format!("{}:{}: reads /proc itself", source.name(), number + 1));
+            }
+        }
+    }
+    report(problems);
+}
+
+fn reads_proc(line: &str) -> bool {
+    let code = match line.trim_start().starts_with("//") {
+        true => "",
+        false => line,
+    };
+    let mut found = code.match_indices("\"/proc").map(|(at, _)| &code[at + 1..]);
+    found.any(|path| !PROC_OF_NONE.iter().any(|free| path.starts_with(free)))
+}
+
+#[test]
+fn a_look_into_proc_is_seen() {
+    assert!(reads_proc("let x = fs::read(format!(\"/proc/{id}/stat\"));"));
+    assert!(reads_proc("fs::read_dir(\"/proc\")"));
+    assert!(!reads_proc("fs::read_to_string(\"/proc/sys/kernel/hostname\")"));
+    assert!(!reads_proc("    // as in \"/proc/mounts\""));
 }
 
 #[test]

@@ -11,9 +11,12 @@
 //!   may have changed in its own memory, and locks.
 //! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
+//! * [`proc`] is the one door to `/proc`, and says what in it may wait; [`aside`] has the threads
+//!   for that.
 
 mod adapter;
 mod adopt;
+mod aside;
 mod attr;
 pub mod control;
 mod directories;
@@ -29,6 +32,7 @@ mod notify;
 mod opened;
 mod ops;
 mod orphans;
+pub mod proc;
 pub mod process_watch;
 pub mod processes;
 pub mod releases;
@@ -104,6 +108,7 @@ pub struct Mount {
     held: Mutex<locks::Held>,
     tickets: tickets::Tickets,
     waiters: Arc<waiters::Waiters>,
+    aside: aside::Aside,
     releases: releases::Releases,
     /// How long a reply may be owed before the kernel would abort the whole mount; `None`: for
     /// ever.
@@ -149,6 +154,7 @@ impl Mount {
             held: Default::default(),
             tickets: tickets::Tickets::new()?,
             waiters,
+            aside: Default::default(),
             releases: releases::Releases::new(Box::new(submit)),
             patience: interrupts::patience(),
             streams,

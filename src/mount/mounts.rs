@@ -1,5 +1,6 @@
 //! What is mounted where: checks before mounting, and the way out when an orderly one is barred.
 
+use super::proc;
 use crate::error::Error;
 use crate::volume;
 use crossbeam_channel::bounded;
@@ -148,17 +149,16 @@ fn ask(path: &Path) -> Life {
 
 /// Everything mounted in this mount namespace, in the order it was mounted.
 pub fn all() -> Vec<Mounted> {
-    table("/proc/self/mountinfo")
+    parse_table(&proc::own_mount_table())
 }
 
 /// Everything mounted in the mount namespace of a process, as far as its root directory lets it
 /// see; nothing of a process that is gone.
 pub fn seen_by(process: u32) -> Vec<Mounted> {
-    table(&format!("/proc/{process}/mountinfo"))
+    parse_table(&proc::mount_table(process))
 }
 
-fn table(path: &str) -> Vec<Mounted> {
-    let lines = fs::read(path).unwrap_or_default();
+fn parse_table(lines: &[u8]) -> Vec<Mounted> {
     lines.split(|byte| *byte == b'\n').filter_map(parse).collect()
 }
 

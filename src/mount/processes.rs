@@ -1,8 +1,9 @@
 //! What `/proc` and pidfds tell about the processes behind requests.
 //!
 //! Every pid and thread id is of the daemon's pid namespace, as the kernel puts them into requests.
+//! What may wait says so; everything else never does.
 
-use std::fs;
+use super::proc;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Longest command line kept for `.keepfs/locks`, bytes.
@@ -17,9 +18,9 @@ pub fn process_of(thread: u32) -> Option<u32> {
 }
 
 /// The arguments of a process joined by spaces, cut at 256 bytes; empty for a kernel thread or a
-/// process that is gone.
+/// process that is gone. May wait for the process's memory.
 pub fn command_line(process: u32) -> Box<[u8]> {
-    let mut command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let mut command = proc::command_line_may_wait(process);
     while command.last() == Some(&0) {
         command.pop();
     }
@@ -33,24 +34,41 @@ pub fn command_line(process: u32) -> Box<[u8]> {
 }
 
 /// The process that `number` means to the process `speaker`: the same one, unless the speaker lives
-/// in a pid namespace of its own. `None` if there is no such process (any more).
+/// in a pid namespace of its own. `None` if there is no such process (any more), or no telling
+/// which. Looks at every process in the latter case.
+///
+/// Which namespace a process is in is told by how many numbers it has and by the namespace's init
+/// among its ancestors, for the kernel's own answer waits for a process that executes a program.
 pub fn process_named_by(speaker: u32, number: u32) -> Option<u32> {
-    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let theirs = namespace(speaker)?;
-    if theirs == namespace(std::process::id())? {
+    let depth = Status::read(speaker)?.numbers("NSpid:").len();
+    if depth <= 1 {
         return is_alive(number).then_some(number);
     }
-    all_processes().find(|&process| {
-        Status::read(process)
-            .is_some_and(|status| status.last_number("NSpid:") == Some(number) && status.is_alive())
-            && namespace(process).as_ref() == Some(&theirs)
-    })
+    let is_meant = |&process: &u32| {
+        Status::read(process).is_some_and(|status| {
+            let numbers = status.numbers("NSpid:");
+            numbers.len() == depth && numbers.last() == Some(&number) && status.is_alive()
+        })
+    };
+    let meant: Vec<u32> =
+        proc::all_processes().map(|process| process.id).filter(is_meant).collect();
+    match meant[..] {
+        [only] => Some(only),
+        _ => {
+            let init = init_of(speaker, depth)?;
+            meant.into_iter().find(|&process| init_of(process, depth) == Some(init))
+        }
+    }
 }
 
-/// Every process, in no order.
-pub fn all_processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+/// The init of a process's pid namespace, if the process descends from it.
+fn init_of(process: u32, depth: usize) -> Option<u32> {
+    with_ancestors(process).find(|&ancestor| {
+        Status::read(ancestor).is_some_and(|status| {
+            let numbers = status.numbers("NSpid:");
+            numbers.len() == depth && numbers.last() == Some(&1)
+        })
+    })
 }
 
 /// Whether a process or thread has not ended.
@@ -130,13 +148,20 @@ pub enum Ending {
 /// How the thread's process ends. To be asked while a FLUSH of that thread is unanswered, so that
 /// the thread still stands where it stood. Of thread 0, outside our pid namespace, nothing is
 /// known.
+///
+/// A process lets go of its memory before its descriptors when it ends. One that still has memory
+/// may be executing a program: nothing more may be asked of it.
 pub fn ending(thread: u32) -> Ending {
     if thread == 0 {
         return Ending::NotEnding;
     }
-    match fs::read_to_string(format!("/proc/{thread}/stat")) {
-        Ok(stat) => parse_ending(&stat).unwrap_or(Ending::NotEnding),
-        Err(_) => Ending::Killed,
+    match Status::read(thread) {
+        None => Ending::Killed,
+        Some(status) if status.has_memory() => Ending::NotEnding,
+        Some(_) => match proc::stat_of_exiting(thread) {
+            Some(stat) => parse_ending(&stat).unwrap_or(Ending::NotEnding),
+            None => Ending::Killed,
+        },
     }
 }
 
@@ -179,21 +204,24 @@ struct Status(String);
 
 impl Status {
     fn read(id: u32) -> Option<Status> {
-        // The name of a process need not be UTF-8.
-        let bytes = fs::read(format!("/proc/{id}/status")).ok()?;
-        Some(Status(String::from_utf8_lossy(&bytes).into_owned()))
+        proc::status(id).map(Status)
     }
 
     fn number(&self, name: &str) -> Option<u32> {
         field(&self.0, name)?.parse().ok()
     }
 
-    fn last_number(&self, name: &str) -> Option<u32> {
-        field(&self.0, name)?.split_ascii_whitespace().last()?.parse().ok()
+    fn numbers(&self, name: &str) -> Vec<u32> {
+        let numbers = field(&self.0, name).unwrap_or_default().split_ascii_whitespace();
+        numbers.filter_map(|number| number.parse().ok()).collect()
     }
 
     fn signals(&self, name: &str) -> u64 {
         field(&self.0, name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+    }
+
+    fn has_memory(&self) -> bool {
+        field(&self.0, "VmSize:").is_some()
     }
 
     /// Neither a zombie nor dead.
@@ -240,7 +268,6 @@ mod tests {
         assert_eq!(interruption(me), Interruption::None);
         assert_eq!(ending(me), Ending::NotEnding);
         assert!(!command_line(me).is_empty());
-        assert!(all_processes().any(|process| process == me));
         assert_eq!(with_ancestors(me).nth(1), Some(std::os::unix::process::parent_id()));
     }
 

@@ -17,14 +17,12 @@ use crate::node::streams::{StreamSource, StreamStore};
 use crate::tree::{Attributes, Ino};
 use closing::Verdict;
 use fuser::{Errno, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
-use holders::OpenFile;
+use holders::{OpenFile, Suspects};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use writer::Writer;
 
-/// The last part of every stream's path.
-const STREAM_NAME: &str = "backup";
 /// How long a new writer waits for the store to put away a stream that was given up.
 const PUT_AWAY: Duration = Duration::from_secs(5);
 
@@ -45,7 +43,6 @@ impl Mount {
         flags: i32,
         reply: OpenReply,
     ) {
-        let _ = caller;
         let Some(store) = self.streams.clone() else { return reply.error(Errno::ENOTSUP) };
         let writes = flags & libc::O_ACCMODE == libc::O_WRONLY;
         if flags & libc::O_ACCMODE == libc::O_RDWR || writes && flags & libc::O_APPEND != 0 {
@@ -57,7 +54,7 @@ impl Mount {
         let mount = Arc::clone(self);
         aside("keepfs-open", move || {
             let opened = match writes {
-                true => mount.begin_stream(&*store, attributes.ino, name),
+                true => mount.begin_stream(&*store, caller, attributes.ino, name),
                 false => open(&*store, &name),
             };
             match opened {
@@ -72,13 +69,15 @@ impl Mount {
     fn begin_stream(
         &self,
         store: &dyn StreamStore,
+        caller: Caller,
         ino: Ino,
         name: String,
     ) -> io::Result<OpenStream> {
+        let suspects = Suspects::of_opener(processes::process_of(caller.pid));
         let deadline = Instant::now() + PUT_AWAY;
         loop {
             match store.begin(&name) {
-                Ok(sink) => return Ok(OpenStream::Writing(Writer::new(name, sink))),
+                Ok(sink) => return Ok(OpenStream::Writing(Writer::new(name, sink, suspects))),
                 Err(error)
                     if error.raw_os_error() == Some(libc::EBUSY)
                         && Instant::now() < deadline
@@ -130,9 +129,9 @@ impl Mount {
             Err(error) => reply.error(errno_of(&error)),
         };
         if let Some(process) = processes::process_of(caller.pid)
-            && !writer.involves(process)
+            && !writer.knows(process)
         {
-            writer.involve(processes::with_ancestors(process));
+            writer.involve(process);
         }
         writer.write(offset, data.to_vec(), Box::new(written));
     }
@@ -174,7 +173,7 @@ impl Mount {
         let (mount, writer, fh, ino) = (Arc::clone(self), writer.clone(), handle.fh, handle.ino);
         aside("keepfs-close", move || {
             let device = mount.device.get().map(String::as_str);
-            let file = OpenFile { device, ino, name: STREAM_NAME };
+            let file = OpenFile { device, ino };
             match closing::judge(&writer, file, caller.pid) {
                 Verdict::HeldByOthers => reply.ok(),
                 Verdict::Finish => mount.finish_stream(fh, writer, caller.pid, reply),

@@ -75,3 +75,9 @@ pub fn detach(mount: &Path) {
         let _ = unmount("fusermount3", &["-u", "-z"]);
     }
 }
+
+/// Ends a mount's connection: whoever waits for it gets an error.
+pub fn abort(mount: &Path) {
+    let _ = std::process::Command::new("umount").arg("-f").arg(mount).status();
+    detach(mount);
+}

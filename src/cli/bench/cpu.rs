@@ -1,5 +1,6 @@
 //! The CPU time of another process, to the nanosecond, threads that have ended included.
 
+use crate::mount::proc;
 use std::io;
 
 /// Nanoseconds of CPU this process has used so far; an error once it has ended.
@@ -20,7 +21,7 @@ pub fn used(pid: u32) -> io::Result<u64> {
 
 /// The kilobytes of memory this process has resident.
 pub fn resident_kib(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = proc::status(pid)?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,10 +1,11 @@
 //! OPEN, FLUSH, RELEASE.
 
+use super::truncate;
 use crate::mount::control::{self, ControlFile};
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
 use crate::mount::{Caller, Mount, answer_empty, errno, orphans};
-use crate::tree::{Ino, Kind, LockOwner};
+use crate::tree::{Ino, Kind, LockOwner, SessionId};
 use fuser::{Errno, FopenFlags, ReplyEmpty, ReplyOpen};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -99,28 +100,49 @@ impl Mount {
         }
     }
 
+    /// Looks at the process that closes only where something hangs on it, and on another thread.
     pub fn flush(self: &Arc<Self>, caller: Caller, fh: u64, owner: LockOwner, reply: ReplyEmpty) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
+        let (ino, session) = (handle.ino, self.node.session());
+        let mount = Arc::clone(self);
         match &handle.kind {
-            HandleKind::Stream(stream) => {
-                if handle.is_lost(self.node.session()) {
-                    return reply.error(self.give_up_stream(stream));
-                }
-                return self.flush_stream(caller, &handle, stream, reply);
+            HandleKind::Stream(stream) if handle.is_lost(session) => {
+                reply.error(self.give_up_stream(stream));
             }
-            HandleKind::Ticket => self.ticket_flushed(caller, &handle),
-            HandleKind::File | HandleKind::Control(_) => {}
+            HandleKind::Stream(stream) => self.flush_stream(caller, &handle, stream, reply),
+            HandleKind::Ticket => self.aside.run(move || {
+                mount.ticket_flushed(caller, &handle);
+                mount.unlock_at_flush(ino, owner, || reply.ok());
+            }),
+            HandleKind::File if handle.lost_truncation(session) => {
+                self.unlock_at_flush(ino, owner, || reply.error(Errno::EIO));
+            }
+            HandleKind::File if self.may_close_truncated(caller, &handle) => {
+                self.aside.run(move || {
+                    mount.flush_truncated(caller, &handle, owner, session, reply);
+                });
+            }
+            HandleKind::File | HandleKind::Control(_) => {
+                self.unlock_at_flush(ino, owner, || reply.ok());
+            }
         }
+    }
+
+    /// `session`: believed when the FLUSH came.
+    fn flush_truncated(
+        self: &Arc<Self>,
+        caller: Caller,
+        handle: &Handle,
+        owner: LockOwner,
+        session: Option<SessionId>,
+        reply: ReplyEmpty,
+    ) {
         let ino = handle.ino;
-        let session = self.node.session();
-        let closes = self.closes_truncated(caller, &handle);
-        if handle.lost_truncation(session)
-            || closes && self.is_unprotected(caller, ino, Some(&handle), session)
-        {
-            return self.unlock_at_flush(ino, owner, || reply.error(Errno::EIO));
-        }
-        if !closes {
+        if !truncate::is_last_close(caller.pid, ino) {
             return self.unlock_at_flush(ino, owner, || reply.ok());
+        }
+        if self.is_unprotected(caller, ino, Some(handle), session) {
+            return self.unlock_at_flush(ino, owner, || reply.error(Errno::EIO));
         }
         self.settle_truncation(ino, session, move |mount, result| {
             mount.unlock_at_flush(ino, owner, move || {

@@ -14,17 +14,21 @@
 //! comes, the last `close` does. `close` means FLUSH here, for only FLUSH is waited for; but a
 //! shell that redirects closes a copy of the descriptor before it writes (`dup2(3, 1); close(3)`),
 //! so a FLUSH carries the truncation out only if the closing process has no other descriptor on the
-//! file. A process that ends without having written leaves it to RELEASE, which nobody waits for:
-//! there is nobody left to be told of an error, and other processes may still hold the descriptor.
+//! file among its lowest [`COPIES_BELOW`], where copies are made. A process that ends without
+//! having written leaves it to RELEASE, which nobody waits for: there is nobody left to be told of
+//! an error, and other processes may still hold the descriptor.
 
 use crate::mount::handles::{Handle, Truncation};
 use crate::mount::kernel::Pages;
-use crate::mount::{Caller, Mount, processes};
+use crate::mount::{Caller, Mount, proc, processes};
 use crate::node::Failure;
 use crate::tree::{Command, Ino, Place, SessionId, Write};
 use fuser::{Errno, ReplyAttr};
-use std::fs;
 use std::sync::Arc;
+
+/// How many descriptors of a closing process are looked at. A copy beyond is not seen: then the
+/// file is empty already while it is being replaced.
+const COPIES_BELOW: usize = 256;
 
 impl Truncation {
     /// This truncation and a new size in one entry.
@@ -107,25 +111,26 @@ impl Mount {
         });
     }
 
-    /// Whether this FLUSH is the `close` that carries out the handle's truncation.
-    pub(super) fn closes_truncated(&self, caller: Caller, handle: &Handle) -> bool {
-        handle.truncates()
-            && self.handles.truncation_waits(handle.ino)
-            && caller.pid != 0
-            && processes::ending(caller.pid) == processes::Ending::NotEnding
-            && !has_descriptor_on(caller.pid, handle.ino)
+    /// Whether a FLUSH of this handle may be the `close` that carries out its truncation.
+    pub(super) fn may_close_truncated(&self, caller: Caller, handle: &Handle) -> bool {
+        handle.truncates() && self.handles.truncation_waits(handle.ino) && caller.pid != 0
     }
+}
+
+/// Whether a FLUSH by this thread, which is not answered yet, is of the last descriptor its process
+/// has on the file, and closed it of its own accord.
+pub(super) fn is_last_close(thread: u32, ino: Ino) -> bool {
+    processes::ending(thread) == processes::Ending::NotEnding && !has_descriptor_on(thread, ino)
 }
 
 /// Whether a process has a descriptor on this inode number. One on another filesystem that happens
 /// to have the same number only makes RELEASE do the work.
-fn has_descriptor_on(tid: u32, ino: Ino) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{tid}/fdinfo")) else { return true };
-    let line = format!("ino:\t{ino}");
-    descriptors.flatten().any(|descriptor| {
-        fs::read_to_string(descriptor.path())
-            .is_ok_and(|info| info.lines().any(|candidate| candidate == line))
-    })
+fn has_descriptor_on(thread: u32, ino: Ino) -> bool {
+    let Ok(descriptors) = proc::descriptors(thread) else { return true };
+    let is_on = |info: String| {
+        processes::field(&info, "ino:").is_some_and(|number| number.parse() == Ok(ino.0))
+    };
+    descriptors.take(COPIES_BELOW).filter_map(|descriptor| descriptor.info()).any(is_on)
 }
 
 #[cfg(test)]

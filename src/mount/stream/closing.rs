@@ -20,11 +20,12 @@ pub enum Verdict {
 }
 
 /// Judges the close of `stream` by `thread`, which must not have been answered yet (0: unknown).
+/// Not for a thread that serves requests.
 pub fn judge(writer: &Writer, stream: OpenFile<'_>, thread: u32) -> Verdict {
     let process = processes::process_of(thread);
     let ending = processes::ending(thread);
     let involved = process.is_some_and(|process| writer.involves(process));
-    decide(ending, involved, || is_held(stream, process))
+    decide(ending, involved, || is_held(stream, &writer.suspects(process)))
 }
 
 fn decide(ending: Ending, involved: bool, is_held: impl Fn() -> bool) -> Verdict {

@@ -1,17 +1,22 @@
-//! Who has a file of this mount open for writing, told from `/proc` alone: to `stat` a descriptor
-//! would ask this very daemon.
+//! Who has a stream open for writing, told from `/proc` alone: to `stat` a descriptor would ask
+//! this very daemon, or another filesystem.
+//!
+//! Only who opened the stream, wrote to it or closed it can have it, and who was started since: a
+//! descriptor passes to children. (One that is sent through a socket to an older process is not
+//! known of before that process writes.)
 //!
 //! `/proc/PID/fdinfo` has a descriptor's inode number and the id of its mount. Other mounts have
-//! files of the same number and name; which filesystem a mount shows, mount tables tell by its
-//! device number. Bind mounts and other mount namespaces have ids of their own for it, so each
-//! namespace's table is read, once a search.
+//! files of the same number; which filesystem a mount shows, mount tables tell by its device
+//! number. Bind mounts and other mount namespaces have ids of their own for it, so a table of a
+//! process that sees the mount is read.
 
-use crate::mount::mounts::{self, Mounted};
+use crate::mount::mounts;
+use crate::mount::proc::{self, Process};
 use crate::mount::processes::{self, field};
 use crate::tree::Ino;
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// A file, as the kernel tells it from others.
 #[derive(Clone, Copy)]
@@ -20,122 +25,118 @@ pub struct OpenFile<'a> {
     /// of any mount are taken for this one.
     pub device: Option<&'a str>,
     pub ino: Ino,
-    /// The last part of its path: spares a look at nearly all other descriptors.
-    pub name: &'a str,
 }
 
-/// Whether any process but this one has the file open for writing. A descriptor that `closer` is
-/// closing has left its table already. The shell that started the writers is the likeliest holder.
-pub fn is_held(file: OpenFile<'_>, closer: Option<u32>) -> bool {
-    let mut search = Search { file, tables: BTreeMap::new() };
-    let likeliest = closer.into_iter().flat_map(processes::with_ancestors);
-    likeliest
-        .chain(processes::all_processes())
+/// Who may have a stream open.
+#[derive(Clone)]
+pub struct Suspects {
+    /// Whoever was there before it was opened, sorted.
+    older: Arc<[Process]>,
+    /// Who asked something through it, also those that are gone.
+    known: BTreeSet<u32>,
+}
+
+impl Suspects {
+    /// To be made before the stream is open.
+    pub fn of_opener(opener: Option<u32>) -> Suspects {
+        let mut older: Vec<Process> = proc::all_processes().collect();
+        older.sort_unstable();
+        Suspects { older: older.into(), known: opener.into_iter().collect() }
+    }
+
+    /// This process asks something through the stream.
+    pub fn note(&mut self, process: u32) {
+        self.known.insert(process);
+    }
+
+    pub fn knows(&self, process: u32) -> bool {
+        self.known.contains(&process)
+    }
+
+    /// The likeliest first: the shell that opened the stream and started the writers.
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let is_known = |process: &Process| self.knows(process.id);
+        let (known, others): (Vec<_>, Vec<_>) = proc::all_processes().partition(is_known);
+        let is_newer = |process: &Process| self.older.binary_search(process).is_err();
+        let newer = others.into_iter().filter(is_newer);
+        known.into_iter().chain(newer).map(|process| process.id)
+    }
+
+    fn descends_from_known(&self, process: u32) -> bool {
+        processes::with_ancestors(process).any(|ancestor| self.knows(ancestor))
+    }
+}
+
+/// Whether any process but this one has the file open for writing. A descriptor that is being
+/// closed has left its process's table already.
+pub fn is_held(file: OpenFile<'_>, suspects: &Suspects) -> bool {
+    let mut search = Search { file, suspects, shows: BTreeMap::new() };
+    suspects
+        .all()
         .filter(|&process| process != std::process::id())
         .any(|process| search.is_writer(process))
 }
 
 struct Search<'a> {
     file: OpenFile<'a>,
-    /// By mount namespace, as `/proc/PID/ns/mnt` names it.
-    tables: BTreeMap<PathBuf, Table>,
-}
-
-/// What matters of a namespace's mount table.
-struct Table {
-    /// Whether the mount of this id shows the file's filesystem.
+    suspects: &'a Suspects,
+    /// Whether the mount of this id shows the file's filesystem, of the tables read so far.
     shows: BTreeMap<u32, bool>,
-    /// Where the file itself is mounted, so that it goes by another name.
-    points: Vec<PathBuf>,
 }
 
 impl Search<'_> {
+    /// A set-id program's descriptors are hidden from a daemon that is not root's: if the stream
+    /// may have come to it, it has it.
     fn is_writer(&mut self, process: u32) -> bool {
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
-        let Some(namespace) = self.read_table_of(process) else { return false };
-        descriptors.flatten().any(|descriptor| {
-            let named = fs::read_link(descriptor.path())
-                .is_ok_and(|path| self.may_be_called(&path, &namespace));
-            named && {
-                let number = descriptor.file_name();
-                let info = format!("/proc/{process}/fdinfo/{}", number.to_string_lossy());
-                fs::read_to_string(info).is_ok_and(|info| self.is_writing(&info))
+        match proc::descriptors(process) {
+            Ok(descriptors) => descriptors
+                .into_iter()
+                .filter_map(|descriptor| descriptor.info())
+                .any(|info| self.is_writing(process, &info)),
+            Err(error) => {
+                error.kind() == ErrorKind::PermissionDenied
+                    && self.suspects.descends_from_known(process)
             }
-        })
-    }
-
-    /// Reads the mount table of a process's namespace unless it is known; the namespace.
-    fn read_table_of(&mut self, process: u32) -> Option<PathBuf> {
-        let namespace = fs::read_link(format!("/proc/{process}/ns/mnt")).ok()?;
-        if !self.tables.contains_key(&namespace) {
-            let table = Table::of(mounts::seen_by(process), self.file);
-            self.tables.insert(namespace.clone(), table);
         }
-        Some(namespace)
     }
 
-    fn may_be_called(&self, path: &Path, namespace: &Path) -> bool {
-        path.ends_with(self.file.name)
-            || self.tables[namespace].points.iter().any(|point| point == path)
-    }
-
-    fn is_writing(&mut self, fdinfo: &str) -> bool {
+    fn is_writing(&mut self, process: u32, fdinfo: &str) -> bool {
         let flags = field(fdinfo, "flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
         field(fdinfo, "ino:").is_some_and(|text| text.parse() == Ok(self.file.ino.0))
             && flags.is_some_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
             && field(fdinfo, "mnt_id:")
                 .and_then(|text| text.parse().ok())
-                .is_none_or(|mount| self.shows_the_filesystem(mount))
+                .is_none_or(|mount| self.shows_the_filesystem(process, mount))
     }
 
-    /// Most often the first table says so. A descriptor may have come from another namespace, or
-    /// from outside the root directory its process has; what no table names was detached
-    /// (`umount -l`), and is taken for ours.
-    fn shows_the_filesystem(&mut self, mount: u32) -> bool {
-        if self.file.device.is_none() {
-            return true;
-        }
-        let find = |search: &Self| {
-            search.tables.values().find_map(|table| table.shows.get(&mount).copied())
-        };
-        let mut found = find(self);
-        let mut others = std::iter::once(std::process::id()).chain(processes::all_processes());
-        while found.is_none()
-            && let Some(process) = others.next()
+    /// Most often the holder's own table says so. A descriptor may have come from another
+    /// namespace, or from outside the root directory its process has; what no table names was
+    /// detached (`umount -l`), and is taken for ours.
+    fn shows_the_filesystem(&mut self, holder: u32, mount: u32) -> bool {
+        let Some(device) = self.file.device else { return true };
+        let everyone = proc::all_processes().map(|process| process.id);
+        let mut tables = [holder, std::process::id()].into_iter().chain(everyone);
+        while !self.shows.contains_key(&mount)
+            && let Some(process) = tables.next()
         {
-            let known = self.tables.len();
-            self.read_table_of(process);
-            if self.tables.len() > known {
-                found = find(self);
-            }
+            let table = mounts::seen_by(process).into_iter();
+            self.shows.extend(table.map(|mounted| (mounted.id, mounted.device == device)));
         }
-        found.unwrap_or(true)
-    }
-}
-
-impl Table {
-    fn of(mounted: Vec<Mounted>, file: OpenFile<'_>) -> Table {
-        let mut table = Table { shows: BTreeMap::new(), points: Vec::new() };
-        for Mounted { id, device, root, point, .. } in mounted {
-            let shows = file.device == Some(&*device);
-            table.shows.insert(id, shows);
-            if shows && root.ends_with(file.name) {
-                table.points.push(point);
-            }
-        }
-        table
+        self.shows.get(&mount).copied().unwrap_or(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::process::{Child, Command};
 
     struct Holder {
         child: Child,
         ino: Ino,
+        suspects: Suspects,
         _directory: tempfile::TempDir,
     }
 
@@ -148,41 +149,57 @@ mod tests {
 
     fn holder() -> Holder {
         let directory = tempfile::tempdir().unwrap();
+        let suspects = Suspects::of_opener(None);
         let file = fs::File::create(directory.path().join("backup")).unwrap();
         let ino = Ino(file.metadata().unwrap().ino());
         let child = Command::new("sleep").arg("60").stdout(file).spawn().unwrap();
-        Holder { child, ino, _directory: directory }
+        Holder { child, ino, suspects, _directory: directory }
     }
 
     #[test]
-    fn a_holder_has_the_inode_and_the_name() {
+    fn a_holder_has_the_inode() {
         let holder = holder();
-        let file = OpenFile { device: None, ino: holder.ino, name: "backup" };
-        assert!(is_held(file, None));
-        assert!(!is_held(OpenFile { name: "other", ..file }, None));
-        assert!(!is_held(OpenFile { ino: Ino(holder.ino.0 + 1), ..file }, None));
+        let file = OpenFile { device: None, ino: holder.ino };
+        let suspects = &holder.suspects;
+        assert!(is_held(file, suspects));
+        assert!(!is_held(OpenFile { ino: Ino(holder.ino.0 + 1), ..file }, suspects));
         drop(holder);
-        assert!(!is_held(file, None));
+        assert!(!is_held(file, &Suspects::of_opener(None)));
+    }
+
+    #[test]
+    fn a_process_that_was_there_before_is_looked_at_once_it_is_known() {
+        let holder = holder();
+        let file = OpenFile { device: None, ino: holder.ino };
+        let mut later = Suspects::of_opener(None);
+        assert!(!is_held(file, &later));
+        assert!(!later.descends_from_known(holder.child.id()));
+        later.note(std::process::id());
+        assert!(later.descends_from_known(holder.child.id()));
+        later.note(holder.child.id());
+        assert!(is_held(file, &later));
     }
 
     #[test]
     fn a_holder_has_it_on_the_same_filesystem() {
         let holder = holder();
-        let info = fs::read_to_string(format!("/proc/{}/fdinfo/1", holder.child.id())).unwrap();
+        let mut descriptors = proc::descriptors(holder.child.id()).unwrap();
+        let info = descriptors.nth(1).unwrap().info().unwrap();
         let id: u32 = field(&info, "mnt_id:").unwrap().parse().unwrap();
         let mounted = mounts::all().into_iter().find(|mounted| mounted.id == id).unwrap();
         let device = Some(mounted.device.as_str());
-        let file = OpenFile { device, ino: holder.ino, name: "backup" };
-        assert!(is_held(file, None));
-        assert!(!is_held(OpenFile { device: Some("0:0"), ..file }, None));
+        let file = OpenFile { device, ino: holder.ino };
+        assert!(is_held(file, &holder.suspects));
+        assert!(!is_held(OpenFile { device: Some("0:0"), ..file }, &holder.suspects));
     }
 
     #[test]
     fn only_a_descriptor_for_writing_of_this_inode_counts() {
-        let file = OpenFile { device: None, ino: Ino(77), name: "backup" };
-        let mut search = Search { file, tables: BTreeMap::new() };
+        let file = OpenFile { device: None, ino: Ino(77) };
+        let suspects = &Suspects::of_opener(None);
+        let mut search = Search { file, suspects, shows: BTreeMap::new() };
         let mut counts = |flags: &str, ino: u64| {
-            search.is_writing(&format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t29\nino:\t{ino}\n"))
+            search.is_writing(0, &format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t29\nino:\t{ino}\n"))
         };
         assert!(counts("0100001", 77));
         assert!(counts("0100002", 77));
@@ -192,31 +209,11 @@ mod tests {
 
     #[test]
     fn a_mount_that_no_table_names_may_be_ours() {
-        let file = OpenFile { device: Some("0:7"), ino: Ino(1), name: "backup" };
-        let mut search = Search { file, tables: BTreeMap::new() };
-        assert!(search.shows_the_filesystem(u32::MAX));
+        let file = OpenFile { device: Some("0:7"), ino: Ino(1) };
+        let suspects = &Suspects::of_opener(None);
+        let mut search = Search { file, suspects, shows: BTreeMap::new() };
+        assert!(search.shows_the_filesystem(0, u32::MAX));
         let named = mounts::all()[0].id;
-        assert!(!search.shows_the_filesystem(named));
-    }
-
-    #[test]
-    fn a_file_that_is_mounted_elsewhere_goes_by_that_name() {
-        let mounted = |id, device: &str, root: &str| Mounted {
-            id,
-            device: device.into(),
-            root: root.into(),
-            point: format!("/point{id}").into(),
-            kind: mounts::TYPE.into(),
-            source: "keepfs".into(),
-        };
-        let all = vec![
-            mounted(1, "0:7", "/"),
-            mounted(2, "0:7", "/backup/node/db/backup"),
-            mounted(3, "0:8", "/backup/node/db/backup"),
-        ];
-        let file = OpenFile { device: Some("0:7"), ino: Ino(1), name: "backup" };
-        let table = Table::of(all, file);
-        assert_eq!(table.points, [Path::new("/point2")]);
-        assert_eq!(table.shows.into_iter().collect::<Vec<_>>(), [(1, true), (2, true), (3, false)]);
+        assert!(!search.shows_the_filesystem(0, named));
     }
 }

@@ -1,5 +1,7 @@
 //! A backup stream being written: its order, its end, and who may end it.
 
+use super::holders::Suspects;
+use crate::mount::processes;
 use crate::node::streams::{StreamDone, StreamSink};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -27,6 +29,7 @@ struct State {
     length: u64,
     /// Processes that wrote, and those that started them.
     involved: BTreeSet<u32>,
+    suspects: Suspects,
     /// Told of the end, once it is known.
     closing: Vec<Closed>,
 }
@@ -40,12 +43,13 @@ enum Phase {
 }
 
 impl Writer {
-    pub fn new(name: String, sink: Box<dyn StreamSink>) -> Writer {
+    pub fn new(name: String, sink: Box<dyn StreamSink>, suspects: Suspects) -> Writer {
         Writer(Arc::new(Mutex::new(State {
             name,
             phase: Phase::Open(sink),
             length: 0,
             involved: BTreeSet::new(),
+            suspects,
             closing: Vec::new(),
         })))
     }
@@ -113,9 +117,25 @@ impl Writer {
         state.length = offset + length;
     }
 
-    /// Notes processes that write, or whose children do.
-    pub fn involve(&self, processes: impl Iterator<Item = u32>) {
-        self.0.lock().involved.extend(processes);
+    /// Notes a process that writes, and those that started it.
+    pub fn involve(&self, process: u32) {
+        let with_ancestors: Vec<u32> = processes::with_ancestors(process).collect();
+        let mut state = self.0.lock();
+        state.suspects.note(process);
+        state.involved.extend(with_ancestors);
+    }
+
+    /// Who may have the stream open, now that this process closes it.
+    pub fn suspects(&self, closer: Option<u32>) -> Suspects {
+        let mut state = self.0.lock();
+        closer.into_iter().for_each(|process| state.suspects.note(process));
+        state.suspects.clone()
+    }
+
+    /// Whether [`Writer::involve`] was told of this process itself.
+    pub fn knows(&self, process: u32) -> bool {
+        let state = self.0.lock();
+        state.involved.contains(&process) && state.suspects.knows(process)
     }
 
     /// Whether this process, or one it started, has written.
@@ -216,7 +236,8 @@ mod tests {
 
     fn writer(broken: bool) -> (Writer, Receiver<String>) {
         let (say, said) = unbounded();
-        (Writer::new("web1".into(), Box::new(Recorder { say, broken })), said)
+        let sink = Box::new(Recorder { say, broken });
+        (Writer::new("web1".into(), sink, Suspects::of_opener(None)), said)
     }
 
     fn write(writer: &Writer, offset: u64, data: &[u8]) -> Result<u32, i32> {
