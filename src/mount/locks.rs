@@ -14,9 +14,7 @@ use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
 use crate::node::Failure;
 use crate::tree::locks::{LockGrant, Owner, Span};
-use crate::tree::{
-    Command, Ino, Lock, LockMode, LockOwner, LockView, Reply, SessionId, TicketInfo, Zxid,
-};
+use crate::tree::{Command, Ino, Lock, LockMode, LockOwner, Reply, SessionId, TicketInfo, Zxid};
 use fuser::{Errno, ReplyEmpty, ReplyLock};
 use std::sync::Arc;
 use std::time::Instant;
@@ -267,15 +265,12 @@ impl Mount {
     fn give_back_unknown(self: &Arc<Self>, range: Range, session: SessionId) {
         let (mount, key) = (Arc::clone(self), range.key());
         let unlocked = move || {
-            let left = |view: &LockView| {
-                view.session == session
-                    && view.owner == range.owner
-                    && view.token.is_none()
-                    && !mount.waiters.is_waiting(Wait::Range(range.ino, view.waiter))
-            };
-            let views = mount.node.tree().locks_of(range.ino);
-            for view in views.into_iter().filter(left) {
-                let cancel = Command::CancelWait { ino: range.ino, waiter: view.waiter };
+            let owner = Owner { session, owner: range.owner };
+            let waits = mount.node.tree().waits_of(range.ino, owner);
+            let is_left =
+                |waiter: &Zxid| !mount.waiters.is_waiting(Wait::Range(range.ino, *waiter));
+            for waiter in waits.into_iter().filter(is_left) {
+                let cancel = Command::CancelWait { ino: range.ino, waiter };
                 mount.releases.release(session, key, cancel, Box::new(|| ()));
             }
         };

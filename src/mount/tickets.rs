@@ -337,12 +337,12 @@ impl Mount {
         let mount = Arc::clone(self);
         let directory = asked.directory;
         let drop_it = move || {
-            let views = mount.node.tree().locks_of(directory);
-            for view in views.into_iter().filter(|view| view.session == session) {
-                let Some((name, ticket)) = view.ticket else { continue };
-                if name == asked.name && view.pid == process && view.waiter > before {
-                    mount.drop_ticket(session, directory, ticket);
-                }
+            let tree = mount.node.tree();
+            let name = &asked.name;
+            let tickets = tree.tickets_asked_for(session, directory, name, process, before);
+            drop(tree);
+            for ticket in tickets {
+                mount.drop_ticket(session, directory, ticket);
             }
         };
         let nothing = Command::CancelWait { ino: directory, waiter: 0 };

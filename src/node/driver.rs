@@ -299,9 +299,12 @@ impl Driver {
     fn replace_tree(&mut self, new: Tree) {
         let shared = Arc::clone(&self.shared);
         let mut tree = shared.tree.write();
-        *tree = new;
+        let old = std::mem::replace(&mut *tree, new);
         self.replica.restored(&tree);
         self.announce_session();
+        drop(tree);
+        // A million inodes are not let go of in a moment.
+        std::thread::spawn(move || drop(old));
     }
 
     fn publish(&mut self, batch: Batch) {

@@ -153,6 +153,24 @@ impl Tree {
         self.locks.of(ino)
     }
 
+    /// What an owner waits for in a file: under which zxids it queued.
+    pub fn waits_of(&self, ino: Ino, owner: Owner) -> Vec<Zxid> {
+        self.locks.waits_of(ino, owner)
+    }
+
+    /// The tickets of a session in a directory that a process asked for under a name, later than at
+    /// `after`.
+    pub fn tickets_asked_for(
+        &self,
+        session: SessionId,
+        directory: Ino,
+        name: &[u8],
+        pid: u32,
+        after: Zxid,
+    ) -> Vec<Ino> {
+        self.locks.tickets_asked_for(session, directory, name, pid, after)
+    }
+
     /// The holder or waiter a ticket inode stands for.
     pub fn ticket(&self, ticket: Ino) -> Option<LockView> {
         self.locks.ticket(ticket)

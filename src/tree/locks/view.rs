@@ -92,6 +92,35 @@ impl LockTable {
         self.directories.iter().map(|(ino, _)| ino)
     }
 
+    /// What an owner waits for in a file: under which zxids it queued.
+    pub fn waits_of(&self, ino: Ino, owner: Owner) -> Vec<Zxid> {
+        let queue = self.ranges.get(ino).into_iter();
+        queue.flat_map(|queue| queue.waits_of(owner)).map(|request| request.waiter).collect()
+    }
+
+    /// The tickets of a session in a directory that a process asked for under a name, later than at
+    /// `after`.
+    pub fn tickets_asked_for(
+        &self,
+        session: SessionId,
+        directory: Ino,
+        name: &[u8],
+        pid: u32,
+        after: Zxid,
+    ) -> Vec<Ino> {
+        let Some(queue) = self.directories.get(directory) else { return Vec::new() };
+        let owned = self.owned.from((session, directory, 0));
+        let owned = owned.map(|(place, ())| place);
+        let owned = owned.take_while(|(of, at, _)| (*of, *at) == (session, directory));
+        let tickets = owned.filter_map(|(_, _, sequence)| queue.get(sequence));
+        tickets
+            .filter(|ticket| {
+                ticket.waiter > after && ticket.who.pid == pid && *ticket.name == *name
+            })
+            .map(|ticket| ticket.ino)
+            .collect()
+    }
+
     /// What stands in the way of such a range right now (`F_GETLK`).
     pub fn conflict(&self, ino: Ino, owner: Owner, span: Span, mode: LockMode) -> Option<LockView> {
         self.ranges.get(ino)?.obstacle(owner, span, mode).map(|held| view_of_held(ino, held))
