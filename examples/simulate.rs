@@ -22,6 +22,9 @@ struct Arguments {
     /// Nothing goes wrong in this world.
     #[arg(long)]
     faultless: bool,
+    /// For 40 seconds, lock holders' replicas stand still, and nothing else goes wrong.
+    #[arg(long, conflicts_with = "faultless")]
+    sleepers: bool,
     /// Only the outcome, not the story.
     #[arg(long)]
     quiet: bool,
@@ -33,8 +36,11 @@ fn main() -> std::io::Result<ExitCode> {
         replicas: arguments.replicas,
         faults: !arguments.faultless,
         keep_trace: !arguments.quiet,
+        sleepers: arguments.sleepers,
         ..Settings::default()
     };
+    let length = if arguments.sleepers { 40_000_000_000 } else { settings.length };
+    let settings = Settings { length, ..settings };
     let mut out = BufWriter::new(stdout().lock());
     let mut code = ExitCode::SUCCESS;
     for seed in arguments.seed..arguments.seed + arguments.seeds {

@@ -18,10 +18,11 @@ fn assert_good(report: &Report, settings: &Settings) {
     assert!(
         report.violations.is_empty(),
         "seed {seed}, {} replicas: {:#?}\n\
-         replay: cargo run --features sim --example simulate -- {seed} --replicas {}",
+         replay: cargo run --features sim --example simulate -- {seed} --replicas {}{}",
         settings.replicas,
         report.violations,
         settings.replicas,
+        if settings.sleepers { " --sleepers" } else { "" },
     );
 }
 
@@ -46,12 +47,22 @@ fn clusters_survive_fixed_seeds() {
         sum.sessions_ended += counts.sessions_ended;
         sum.snapshots_restored += counts.snapshots_restored;
         sum.held += counts.held;
+        sum.guarded += counts.guarded;
         sum.joined += counts.joined;
         sum.left += counts.left;
     }
     assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
-    assert!(sum.snapshots_restored > 3 && sum.held > 500, "{sum:?}");
+    assert!(sum.snapshots_restored > 3 && sum.held > 500 && sum.guarded > 200, "{sum:?}");
     assert!(sum.joined > 2 && sum.left > 0, "{sum:?}");
+}
+
+#[test]
+fn who_stands_still_writes_nothing_after_the_next_holder() {
+    let settings = Settings { sleepers: true, length: 40_000_000_000, ..Settings::default() };
+    for seed in 1..=4 {
+        let counts = play(seed, &settings);
+        assert!(counts.guarded > 100 && counts.sessions_ended > 2, "{counts:?}");
+    }
 }
 
 #[test]

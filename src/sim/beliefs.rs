@@ -47,6 +47,13 @@ impl Beliefs {
         wrong
     }
 
+    /// Who has had, by `zxid`, what `belief` was once the sole right to.
+    pub fn overtaken(&self, belief: &Belief, zxid: Zxid) -> Option<&Belief> {
+        self.past
+            .iter()
+            .find(|past| past.conflicts(belief) && past.token > belief.token && past.token < zxid)
+    }
+
     pub fn end(&mut self, client: usize) {
         self.drop_where(|belief| belief.client == client);
     }

@@ -4,10 +4,11 @@
 //! * a proposal takes effect once, and is answered only after it has;
 //! * registers are linearizable; appended lines and sequential names are there once;
 //! * no two clients believe in conflicting locks at the same moment, and tokens grow;
+//! * what a lock's holder writes lands before the next holder's grant, or never;
 //! * a session that is heard does not expire.
 
 use super::SECOND;
-use super::beliefs::Beliefs;
+use super::beliefs::{Belief, Beliefs};
 use super::history::{Operation, contradiction};
 use super::host::SESSION_TIMEOUT;
 use super::workload::layout;
@@ -38,6 +39,9 @@ pub(super) struct Checker {
     lines: BTreeSet<Vec<u8>>,
     sequential: BTreeSet<Vec<u8>>,
     pub beliefs: Beliefs,
+    /// What was written by a lock's holder, who dared by it: its bytes, by which it is found in
+    /// `written`.
+    guarded: Vec<(Belief, Vec<u8>)>,
     /// When each session was last heard by the leader, and its longest silence before that.
     heard: BTreeMap<SessionId, (u64, u64)>,
     ended: BTreeSet<SessionId>,
@@ -181,6 +185,22 @@ impl Checker {
         at
     }
 
+    /// Bytes that are to be written because of a lock.
+    pub fn guarded(&mut self, belief: Belief, bytes: Vec<u8>) {
+        self.guarded.push((belief, bytes));
+    }
+
+    /// No write of a holder is later than the grant of a later one.
+    fn judge_guarded(&mut self, now: u64) {
+        for (belief, bytes) in std::mem::take(&mut self.guarded) {
+            let Some(at) = self.written.get(&bytes).copied() else { continue };
+            if let Some(next) = self.beliefs.overtaken(&belief, at) {
+                let what = format!("the write at {at} under {belief:?} lands after {next:?}");
+                self.violated(now, what);
+            }
+        }
+    }
+
     pub fn register(&mut self, register: usize, operation: Operation) {
         self.registers.entry(register).or_default().push(operation);
     }
@@ -211,6 +231,7 @@ impl Checker {
         if tree.has_work() {
             self.violated(now, "what a session left is not cleared away".to_string());
         }
+        self.judge_guarded(now);
         for (register, operations) in std::mem::take(&mut self.registers) {
             if let Some((earlier, later)) = contradiction(&operations) {
                 let what = format!("register {register}: {later:?} contradicts {earlier:?}");

@@ -127,6 +127,7 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
         counts: Counts {
             entries: world.checker.entries(),
             held: world.workload.held,
+            guarded: world.workload.guarded,
             ..world.counts
         },
         lines: world.trace.into_lines(),
@@ -236,7 +237,10 @@ impl World {
             | Event::Shown { host, .. } => Some(*host),
             Event::Deliver { to, .. } => Some(*to),
             Event::SnapshotSent { from, .. } => Some(*from),
-            Event::Turn { client, .. } => Some(self.workload.host_of(*client)),
+            Event::Turn { client, .. } => {
+                let host = self.workload.host_of(*client);
+                (!self.hosts[host].clients_go_on).then_some(host)
+            }
             Event::Fault | Event::Start { .. } | Event::Resume { .. } => None,
         }
     }

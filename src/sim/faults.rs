@@ -18,6 +18,9 @@ impl World {
             return;
         }
         let any = self.dice.roll(self.hosts.len());
+        if self.settings.sleepers {
+            return self.put_a_holder_to_sleep();
+        }
         match self.dice.roll(12) {
             0 | 1 => self.crash_for_a_while(any),
             2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
@@ -28,7 +31,8 @@ impl World {
             4 if self.dice.chance(500) => self.isolate(any),
             4 => self.part(),
             5 | 6 => self.network.heal(),
-            7 => self.pause(self.leader().unwrap_or(any)),
+            7 if self.dice.chance(400) => self.pause(self.leader().unwrap_or(any)),
+            7 => self.pause(any),
             8 => {
                 self.trace.note(self.now, format_args!("h{any} has its clock set"));
                 self.hosts[any].clock.jump(&mut self.dice);
@@ -82,16 +86,37 @@ impl World {
         self.workload.crashed(host);
     }
 
-    /// A process that stands still does nothing, believes nothing and notices nothing.
+    /// A process that stands still does nothing, believes nothing and notices nothing. What the
+    /// clients of its host ask meanwhile, if they do not stand still themselves, it hears when it
+    /// wakes.
     fn pause(&mut self, host: usize) {
+        let most = if self.dice.chance(500) { SECOND } else { 2 * SESSION_TIMEOUT };
+        let length = self.dice.between(100 * MILLISECOND, most);
+        let clients_go_on = self.dice.chance(500);
+        self.pause_for(host, length, clients_go_on);
+    }
+
+    /// Somebody on this host holds a lock when its replica stands still, until about when or well
+    /// after its session is another's to end.
+    fn put_a_holder_to_sleep(&mut self) {
+        let sleeps = |host: &super::host::Host| host.paused_until > self.now;
+        if self.hosts.iter().any(sleeps) {
+            return;
+        }
+        if let Some(host) = self.dice.pick(&self.workload.guarding_hosts()).copied() {
+            let length = self.dice.between(SESSION_TIMEOUT / 2, 2 * SESSION_TIMEOUT);
+            self.pause_for(host, length, true);
+        }
+    }
+
+    fn pause_for(&mut self, host: usize, length: u64, clients_go_on: bool) {
         if self.hosts[host].running.is_none() || self.hosts[host].paused_until > self.now {
             return;
         }
-        let most = if self.dice.chance(500) { SECOND } else { 2 * SESSION_TIMEOUT };
-        let length = self.dice.between(100 * MILLISECOND, most);
         let length = length.min(self.settings.length - self.now);
         self.trace.note(self.now, format_args!("h{host} stands still for {length}ns"));
         self.hosts[host].paused_until = self.now + length;
+        self.hosts[host].clients_go_on = clients_go_on;
         self.checker.beliefs.suspend(host);
         let boot = self.hosts[host].boot;
         self.at(length, Event::Resume { host, boot });

@@ -33,6 +33,8 @@ pub(super) struct Host {
     pub boot: u64,
     /// The world's time until which the process stands still, if it does.
     pub paused_until: u64,
+    /// Only the replica's process stands still: the host's clients go on asking it.
+    pub clients_go_on: bool,
     pub running: Option<Running>,
     /// Asked to leave the cluster; it may or may not have come to that.
     pub leaving: bool,
@@ -63,6 +65,7 @@ impl Host {
             clock: Clock::new(dice),
             boot: 0,
             paused_until: 0,
+            clients_go_on: false,
             running: None,
             leaving: false,
             left: false,

@@ -48,6 +48,9 @@ pub struct Settings {
     pub length: u64,
     /// Crashes, partitions, pauses, clock jumps, loss. Without them nothing may ever fail.
     pub faults: bool,
+    /// The only faults are replicas that stand still, one at a time, when a client of theirs holds
+    /// a lock, and the clients go on and dare by it.
+    pub sleepers: bool,
     /// A host takes a snapshot after this many entries.
     pub snapshot_every: u64,
     /// Keep the lines of the trace, not only their hash.
@@ -61,6 +64,7 @@ impl Default for Settings {
             clients: 3,
             length: 15 * SECOND,
             faults: true,
+            sleepers: false,
             snapshot_every: 100,
             keep_trace: false,
         }
@@ -90,6 +94,8 @@ pub struct Counts {
     pub answered: u64,
     /// Locks and tickets held.
     pub held: u64,
+    /// Writes under a lock.
+    pub guarded: u64,
     pub crashes: u64,
     pub partitions: u64,
     /// Hosts that joined the cluster, and that left it.

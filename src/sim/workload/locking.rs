@@ -71,6 +71,20 @@ impl Wish {
         }
     }
 
+    /// What its holder believes in.
+    pub(super) fn belief(&self, client: usize, token: Zxid, scene: &Scene<'_>) -> Belief {
+        let Wish { ino, span, mode, .. } = *self;
+        Belief { host: scene.host, client, ino, span, mode, token }
+    }
+
+    /// The file it is the sole right to write to, if it is one.
+    pub(super) fn guards(&self) -> Option<Ino> {
+        match self.door {
+            Door::Range(_) if self.mode == LockMode::Exclusive => Some(self.ino),
+            _ => None,
+        }
+    }
+
     /// How this wish stands in the tree.
     fn view(&self, tree: &Tree, session: SessionId) -> Option<LockView> {
         tree.locks_of(self.ino).into_iter().find(|view| {
@@ -153,13 +167,12 @@ impl Workload {
     }
 
     fn hold(&mut self, client: usize, wish: Wish, token: Zxid, scene: &mut Scene<'_>) {
-        let Wish { ino, span, mode, .. } = wish;
-        let belief = Belief { host: scene.host, client, ino, span, mode, token };
+        let belief = wish.belief(client, token, scene);
         if let Some(wrong) = scene.checker.beliefs.begin(belief) {
             scene.checker.violated(scene.now, wrong);
         }
         self.held += 1;
-        self.clients[client].doing = Doing::Holding { wish };
+        self.clients[client].doing = Doing::Holding { wish, token };
         // Some hold so long that a host cut off meanwhile has to stop believing.
         let long = !self.calm && scene.dice.chance(40);
         let most = if long { 3 * SESSION_TIMEOUT } else { 100 * MILLISECOND };

@@ -1,6 +1,7 @@
 //! Generated clients: on every host some processes that write, append, create, move and lock, one
 //! operation at a time each, and tell the checker what they were answered.
 
+mod guarded;
 pub(super) mod layout;
 mod locking;
 
@@ -24,6 +25,8 @@ pub(super) struct Workload {
     stopped: bool,
     /// Locks and tickets held so far.
     pub held: u64,
+    /// Writes under a lock that were answered well.
+    pub guarded: u64,
 }
 
 struct Client {
@@ -45,6 +48,7 @@ enum Doing {
     },
     Holding {
         wish: Wish,
+        token: Zxid,
     },
     /// Was not answered, and may hold or wait for a lock.
     Doubting {
@@ -78,6 +82,11 @@ enum Ask {
     Other,
     Lock(Wish),
     GiveBack(Wish),
+    /// What a lock's holder writes.
+    Guarded {
+        wish: Wish,
+        token: Zxid,
+    },
 }
 
 impl Workload {
@@ -91,6 +100,7 @@ impl Workload {
             calm: false,
             stopped: false,
             held: 0,
+            guarded: 0,
         }
     }
 
@@ -180,9 +190,8 @@ impl Workload {
             Doing::Asking => {}
             Doing::Nothing => self.begin(client, scene),
             Doing::Waiting { wish, waiter } => self.cancel(client, wish, waiter, scene),
-            Doing::Holding { wish } | Doing::Doubting { wish } => {
-                self.give_back(client, wish, scene);
-            }
+            Doing::Holding { wish, token } => self.hold_on(client, wish, token, scene),
+            Doing::Doubting { wish } => self.give_back(client, wish, scene),
         }
     }
 
@@ -276,11 +285,14 @@ impl Workload {
         };
         let Pending { client, ask, invoked, session } = pending;
         match ask {
-            Ask::Lock(_) | Ask::GiveBack(_) if session != scene.session => {
+            Ask::Lock(_) | Ask::GiveBack(_) | Ask::Guarded { .. } if session != scene.session => {
                 return self.rest(client, scene);
             }
             Ask::Lock(wish) => return self.lock_answered(client, wish, answer, scene),
             Ask::GiveBack(wish) => return self.give_back_answered(client, wish, answer, scene),
+            Ask::Guarded { wish, token } => {
+                return self.guarded_answered(client, wish, token, answer, scene);
+            }
             ask => self.file_answered(ask, invoked, answer, client, scene),
         }
         self.rest(client, scene);
