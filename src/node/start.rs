@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::recovery::{self, Reader};
 use super::shared::{Parts, Shared};
 use super::snapshots::{self, Receiver};
-use super::{NodeConfig, clock, identify, persist};
+use super::{NodeConfig, identify, persist};
 use crate::disk::{DataDirectory, Disk, FaultInjector, Identity, RaftLog};
 use crate::error::Error;
 use crate::peers::{Listener, Peers, PeersConfig};
@@ -12,9 +12,7 @@ use crate::replica::{LogBounds, Replica, ReplicaConfig};
 use crate::tree::NameKey;
 use log::info;
 use parking_lot::Mutex;
-use std::collections::hash_map::RandomState;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +78,7 @@ fn replica_config(config: &NodeConfig, identity: &Identity) -> Result<ReplicaCon
     let nanos = |duration: Duration| duration.as_nanos() as u64;
     let founding = identity.cluster.is_none();
     let name_key = NameKey::new(random()?);
+    let cluster = u128::from_le_bytes(random()?);
     Ok(ReplicaConfig {
         id: identity.id,
         incarnation: identity.incarnation,
@@ -90,28 +89,17 @@ fn replica_config(config: &NodeConfig, identity: &Identity) -> Result<ReplicaCon
         op_timeout: nanos(config.op_timeout),
         visibility_timeout: nanos(config.visibility_timeout),
         log: LogBounds::default(),
-        seed: chance(),
+        seed: u64::from_le_bytes(random()?),
         with_session: true,
-        found: founding.then(|| {
-            let cluster = u128::from(chance()) << 64 | u128::from(chance());
-            (cluster, identity.members.clone(), config.limits, name_key)
-        }),
+        found: founding.then(|| (cluster, identity.members.clone(), config.limits, name_key)),
     })
 }
 
 /// Bytes nobody can guess.
-fn random() -> Result<[u8; 16], Error> {
+fn random<const N: usize>() -> Result<[u8; N], Error> {
     let source = Path::new("/dev/urandom");
-    let mut bytes = [0; 16];
+    let mut bytes = [0; N];
     let read = File::open(source).and_then(|mut source| source.read_exact(&mut bytes));
     read.map_err(Error::file("read", source))?;
     Ok(bytes)
-}
-
-/// The standard library's per-process keys, stirred with the clock and the process.
-fn chance() -> u64 {
-    let mut hasher = RandomState::new().build_hasher();
-    hasher.write_u64(clock::now().monotonic);
-    hasher.write_u32(std::process::id());
-    hasher.finish()
 }

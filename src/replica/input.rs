@@ -30,7 +30,8 @@ pub struct ReplicaConfig {
     pub op_timeout: u64,
     pub visibility_timeout: u64,
     pub log: LogBounds,
-    /// The only source of chance here. Differs between replicas and between starts of one.
+    /// The only source of chance here. Random: no two replicas, and no two processes of one, have
+    /// the same.
     pub seed: u64,
     /// Open a session and keep it alive (a node with a mount, or that submits anything).
     pub with_session: bool,

@@ -77,6 +77,8 @@ pub struct Replica {
     /// Who waits for the session to be closed as soon as it is open.
     ending: Option<u64>,
     sessions: sessions::SessionTable,
+    /// Sets what this process asks others apart from what earlier ones of this replica asked.
+    process: u64,
     reads: reads::Reads,
     visibility: visibility::Visibility,
     membership: membership::Membership,
@@ -123,7 +125,7 @@ impl Replica {
         let hard_state = recovered.hard_state.clone();
         let applied = (recovered.snapshot.index, recovered.snapshot.term);
         let (raw, founding) = start::open(&config, recovered, log)?;
-        let nonce = chance::mix(config.seed, raw.raft.raft_log.last_index());
+        let process = chance::mix(config.seed, raw.raft.raft_log.last_index());
         let own = (config.with_session, config.session_timeout, config.seed);
         Ok(Replica {
             now: Moment::default(),
@@ -138,7 +140,8 @@ impl Replica {
             session: sessions::OwnSession::new(own.0, own.1, own.2),
             ending: None,
             sessions: sessions::SessionTable::default(),
-            reads: reads::Reads::new(nonce),
+            process,
+            reads: reads::Reads::new(process),
             visibility: visibility::Visibility::new(&config),
             membership: membership::Membership::of(config.id, config.incarnation),
             removed: None,

@@ -23,25 +23,26 @@ pub(super) struct Reads {
     rounds: VecDeque<Round>,
     /// Confirmed at an index that has to be applied first.
     confirmed: VecDeque<(Zxid, Vec<Question>)>,
-    /// Sets contexts of this start apart from those of earlier starts of this replica.
-    nonce: u64,
+    /// Sets contexts of this process apart from those of earlier ones of this replica, whose
+    /// answers may still be on their way.
+    process: u64,
     counter: u64,
 }
 
 struct Round {
-    context: u64,
+    context: Vec<u8>,
     /// When to ask (again).
     ask_at: u64,
     questions: Vec<Question>,
 }
 
 impl Reads {
-    pub(super) fn new(nonce: u64) -> Reads {
+    pub(super) fn new(process: u64) -> Reads {
         Reads {
             waiting: Vec::new(),
             rounds: VecDeque::new(),
             confirmed: VecDeque::new(),
-            nonce,
+            process,
             counter: 0,
         }
     }
@@ -56,23 +57,21 @@ impl Reads {
         if !self.waiting.is_empty() && self.rounds.len() < ROUNDS_MAX {
             self.counter += 1;
             let questions = std::mem::take(&mut self.waiting);
-            self.rounds.push_back(Round { context: self.counter, ask_at: now, questions });
+            let parts = [id.0, self.process, self.counter];
+            let context = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+            self.rounds.push_back(Round { context, ask_at: now, questions });
         }
         let mut contexts = Vec::new();
         for round in self.rounds.iter_mut().filter(|round| now >= round.ask_at) {
             round.ask_at = now + patience;
-            let parts = [id.0, self.nonce, round.context];
-            contexts.push(parts.iter().flat_map(|part| part.to_le_bytes()).collect());
+            contexts.push(round.context.clone());
         }
         contexts
     }
 
     /// A quorum confirmed the round of this context at `index`.
     pub(super) fn confirm(&mut self, context: &[u8], index: Zxid) {
-        let Some(counter) = context.last_chunk::<8>().map(|last| u64::from_le_bytes(*last)) else {
-            return;
-        };
-        if let Some(place) = self.rounds.iter().position(|round| round.context == counter)
+        if let Some(place) = self.rounds.iter().position(|round| round.context == context)
             && let Some(round) = self.rounds.remove(place)
         {
             self.confirmed.push_back((index, round.questions));

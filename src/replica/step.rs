@@ -109,6 +109,7 @@ impl Replica {
             }
             PeerMessage::Leave { id, member } => self.requested(from, id, Wish::Leave { member }),
             PeerMessage::MemberAnswer { id, result } => {
+                let id = id ^ self.process;
                 if self.membership.answered(id) {
                     self.outbox.members.push((id, result));
                 }

@@ -127,6 +127,7 @@ impl Replica {
 
     fn forward_wishes(&mut self, leader: ReplicaId) {
         for (id, wish) in self.membership.due(self.now.monotonic, RETRY_AFTER) {
+            let id = id ^ self.process;
             let message = match wish {
                 Wish::Join { name, address, incarnation } => {
                     PeerMessage::Join { id, name, address, incarnation }

@@ -1,6 +1,6 @@
 //! The words of a script.
 
-use crate::world::{EPOCH, SECOND, World};
+use crate::world::{EPOCH, Packet, SECOND, World};
 use keepfs::replica::Input;
 use keepfs::tree::{
     Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
@@ -38,6 +38,16 @@ pub fn run(world: &mut World, line: &str) {
         "stabilize" => world.stabilize(),
         // deliver FROM->TO: what is on its way between the two, and nothing that comes of it.
         "deliver" | "drop" => direction(world, words[0], words[1]),
+        // keep FROM->TO: what is on its way is late, until `give`; even their restart comes first.
+        "keep" => {
+            let ends = ends(words[1]);
+            let of_it = |packet: &Packet| (packet.from, packet.to) == ends;
+            let wire = std::mem::take(&mut world.wire);
+            let (kept, left): (Vec<_>, Vec<_>) = wire.into_iter().partition(of_it);
+            world.kept.extend(kept);
+            world.wire.extend(left);
+        }
+        "give" => world.wire.append(&mut world.kept),
         // cut FROM->TO, or ID: from and to all others.
         "cut" | "heal" => cut(world, &words),
         "slow" => world.nodes.get_mut(&number(1)).expect(line).slow = true,

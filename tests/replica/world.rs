@@ -42,6 +42,8 @@ pub struct World {
     pub now: u64,
     pub nodes: BTreeMap<u64, Node>,
     pub wire: VecDeque<Packet>,
+    /// Taken off the wire, to arrive much later: a crash of its sender or receiver loses none.
+    pub kept: VecDeque<Packet>,
     /// Directions in which nothing passes.
     pub cut: BTreeSet<(u64, u64)>,
     /// Seconds by which a replica's wall clock is ahead.
@@ -87,6 +89,7 @@ impl World {
             now: SECOND,
             nodes: BTreeMap::new(),
             wire: VecDeque::new(),
+            kept: VecDeque::new(),
             cut: BTreeSet::new(),
             clocks: BTreeMap::new(),
             trace: false,
