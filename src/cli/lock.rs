@@ -1,14 +1,16 @@
 //! `keepfs lock`: a command that runs while a cluster-wide lock is held, and no longer.
 
+mod grant;
+
 use super::{mounts, signals};
 use crate::error::Error;
 use crossbeam_channel::Receiver;
+use grant::{Grant, Watch};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
@@ -16,9 +18,9 @@ use std::time::Duration;
 ///
 /// The lock is that of `flock PATH`, and waits in the same queue. Beyond flock(1), the command gets
 /// the fencing token in KEEPFS_TOKEN, and SIGTERM when this host's session is lost and the lock
-/// with it: that happens before anyone else can get it. Exits with the command's exit code; with 1
-/// if the lock was lost, or was not free and --no-wait was given; with 127 if there is no such
-/// command, 126 if it cannot be run.
+/// with it: that happens before anyone else can get it. Exits with the command's exit code; with 75
+/// if the lock was lost, be it before the command began; with 1 if it was not free and --no-wait
+/// was given; with 127 if there is no such command, 126 if it cannot be run.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +40,9 @@ pub struct Args {
 /// As shells have it, for a command that is not there or cannot be run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
-/// How often the session is looked at. It is given up a third of session_timeout before it ends.
+/// The lock was lost: `EX_TEMPFAIL` of sysexits.h.
+const LOST: u8 = 75;
+/// How often the session is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
@@ -50,21 +54,20 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let file = File::options().append(true).create(true).open(&path);
     let file = file.map_err(Error::file("open", &path))?;
     // Signals still end this process: a wait can be interrupted.
-    lock(&file, args.no_wait).map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => Error::Other(format!(
-            "{} is locked; {}/.keepfs/locks says by whom",
-            path.display(),
-            mount.display()
-        )),
-        _ => Error::file("lock", &path)(error),
-    })?;
-    let session = mounts::status(&mount)?.session;
+    let Some(grant) = Grant::take(&mount, &path, &file, args.no_wait)? else {
+        return Ok(lost(&path, "it was not begun"));
+    };
     let stop = signals::stop_requests()?;
 
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
-    if let Ok(token) = mounts::xattr(&path, c"user.keepfs.token") {
+    if let Some(token) = &grant.token {
         command.env("KEEPFS_TOKEN", token);
+    }
+    let mut watch = grant.watch(mount).map_err(Error::file("watch", &path))?;
+    // This process itself may have stood still since the grant.
+    if watch.is_lost() {
+        return Ok(lost(&path, "it was not begun"));
     }
     let mut child = match signals::ends_with_parent(&mut command).spawn() {
         Ok(child) => child,
@@ -74,23 +77,19 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             return Ok(ExitCode::from(code));
         }
     };
-    let still_ours = || mounts::status(&mount).is_ok_and(|status| status.session == session);
-    match wait(&mut child, &stop, still_ours).map_err(Error::file("wait for", &args.command[0]))? {
+    match wait(&mut child, &stop, watch).map_err(Error::file("wait for", &args.command[0]))? {
         Some(status) => Ok(ExitCode::from(code(status))),
-        None => Err(Error::Other(format!(
-            "the lock on {} was lost with this host's session; the command was ended",
-            path.display()
-        ))),
+        None => Ok(lost(&path, "it was ended")),
     }
 }
 
-fn lock(file: &File, no_wait: bool) -> std::io::Result<()> {
-    let how = if no_wait { libc::LOCK_EX | libc::LOCK_NB } else { libc::LOCK_EX };
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), how) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
+/// Says what became of the command.
+fn lost(path: &Path, command: &str) -> ExitCode {
+    super::complain(Error::Other(format!(
+        "the lock on {} was lost with this host's session; the command: {command}",
+        path.display()
+    )));
+    ExitCode::from(LOST)
 }
 
 /// The command's end, or `None` if it had to end because the lock was lost. Requests to stop are
@@ -98,7 +97,7 @@ fn lock(file: &File, no_wait: bool) -> std::io::Result<()> {
 fn wait(
     child: &mut Child,
     stop: &Receiver<i32>,
-    still_ours: impl Fn() -> bool,
+    mut watch: Watch,
 ) -> std::io::Result<Option<ExitStatus>> {
     let mut lost = false;
     loop {
@@ -108,7 +107,7 @@ fn wait(
         if let Ok(signal) = stop.recv_timeout(LOOK_EVERY) {
             signals::send(child.id(), signal);
         }
-        if !lost && !still_ours() {
+        if !lost && watch.is_lost() {
             lost = true;
             signals::send(child.id(), libc::SIGTERM);
         }

@@ -214,7 +214,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.0.fallocate(caller(req), node(ino), fh.into(), offset, length, mode, reply);
+        self.0.fallocate(caller(req), node(ino), fh.into(), (offset, length), mode, reply);
     }
     fn lseek(
         &self,
@@ -272,7 +272,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -280,7 +280,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        self.0.setxattr(node(ino), name.as_bytes(), value, flags, reply);
+        self.0.setxattr(caller(req), node(ino), name.as_bytes(), value, flags, reply);
     }
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.0.getxattr(node(ino), name.as_bytes(), size, reply);
@@ -288,8 +288,8 @@ impl Filesystem for Adapter {
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.0.listxattr(node(ino), size, reply);
     }
-    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.0.removexattr(node(ino), name.as_bytes(), reply);
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.0.removexattr(caller(req), node(ino), name.as_bytes(), reply);
     }
 
     fn getlk(

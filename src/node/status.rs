@@ -31,6 +31,8 @@ pub struct Status {
     pub snapshot: u64,
     pub digest: String,
     pub session: Option<String>,
+    /// How long the cluster waits for a silent session, milliseconds.
+    pub session_timeout_ms: u64,
     pub members: Vec<MemberStatus>,
 }
 
@@ -79,6 +81,7 @@ pub fn gather(shared: &Shared) -> Status {
         snapshot: replica.snapshot,
         digest: format!("{digest:016x}"),
         session: shared.belief.session().map(|session| session.to_string()),
+        session_timeout_ms: shared.config.session_timeout.as_millis() as u64,
         members: members.iter().map(|member| member_status(shared, &replica, member)).collect(),
     }
 }

@@ -112,14 +112,12 @@ impl Mount {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub fn fallocate(
         self: &Arc<Self>,
         caller: Caller,
         ino: Ino,
         fh: u64,
-        offset: u64,
-        length: u64,
+        (offset, length): (u64, u64),
         mode: i32,
         reply: ReplyEmpty,
     ) {

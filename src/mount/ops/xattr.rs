@@ -1,7 +1,7 @@
 //! Extended attributes: `user.*` is stored, `user.keepfs.*` is made up here, and nothing else
 //! exists.
 
-use crate::mount::{Mount, control, errno};
+use crate::mount::{Caller, Mount, control, errno};
 use crate::tree::{Attributes, Command, Ino, Kind, Role, Tree, XattrHow};
 use fuser::{Errno, ReplyEmpty, ReplyXattr};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ const ROLE: &[u8] = b"user.keepfs.role";
 impl Mount {
     pub fn setxattr(
         self: &Arc<Self>,
+        caller: Caller,
         ino: Ino,
         name: &[u8],
         value: &[u8],
@@ -28,19 +29,23 @@ impl Mount {
             libc::XATTR_REPLACE => XattrHow::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
+        let session = self.node.session();
+        if self.is_unprotected(caller, ino, None, session) {
+            return reply.error(Errno::EIO);
+        }
         let command = Command::SetXattr { ino, name: name.into(), value: value.into(), how };
-        self.submit_for(self.node.session(), command, reply);
+        self.submit_for(session, command, reply);
     }
 
-    pub fn removexattr(self: &Arc<Self>, ino: Ino, name: &[u8], reply: ReplyEmpty) {
+    pub fn removexattr(self: &Arc<Self>, caller: Caller, ino: Ino, name: &[u8], reply: ReplyEmpty) {
         if let Err(errno) = check_writable(ino, name) {
             return reply.error(errno);
         }
-        self.submit_for(
-            self.node.session(),
-            Command::RemoveXattr { ino, name: name.into() },
-            reply,
-        );
+        let session = self.node.session();
+        if self.is_unprotected(caller, ino, None, session) {
+            return reply.error(Errno::EIO);
+        }
+        self.submit_for(session, Command::RemoveXattr { ino, name: name.into() }, reply);
     }
 
     pub fn getxattr(&self, ino: Ino, name: &[u8], size: u32, reply: ReplyXattr) {

@@ -1,5 +1,5 @@
-//! What clients do because they hold a lock: they write to the file they have locked, in the session
-//! in which they have it.
+//! What clients do because they hold a lock: they write to the file they have locked, in the
+//! session in which they have it.
 
 use super::super::MILLISECOND;
 use super::super::scene::Scene;
