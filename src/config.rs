@@ -74,6 +74,10 @@ settings! {
     /// user that runs keepfs sees it. Not root: needs user_allow_other in /etc/fuse.conf.
     /// Default: on for root, off for others.
     allow_other: Option<bool> = None, example "true";
+    /// Where the socket of commands (`keepfs member`, ...) is made, as NAME.sock; `control` in the
+    /// data directory leads to it. Default: /run/keepfs for root, $XDG_RUNTIME_DIR/keepfs for
+    /// others, or the data directory if there is neither.
+    run: Option<PathBuf> = None, example "\"/run/keepfs\"";
     /// How long a change waits for a leader before it fails with EROFS. 1s to 1h, and at least
     /// twice election_timeout: an ordinary change of leader should be waited out, an outage should
     /// be told.

@@ -39,7 +39,8 @@ fn the_sample_as_printed_is_the_defaults() {
 
 #[test]
 fn the_sample_uncommented_is_the_defaults_but_for_its_examples() {
-    let examples = ["name", "data", "listen", "key", "bootstrap", "join", "mount", "allow_other"];
+    let examples =
+        ["name", "data", "listen", "key", "bootstrap", "join", "mount", "allow_other", "run"];
     let is_example = |line: &str| examples.contains(&line.split(' ').next().unwrap());
     let defaults = uncommented(|line| !is_example(line));
     assert!(defaults.lines().count() >= 9, "{defaults}");

@@ -1,5 +1,6 @@
 //! A replica in the foreground: started, mounted, watched, and stopped in the right order.
 
+use super::control::ControlSocket;
 use super::memory::Memory;
 use super::signals;
 use crate::backup::{Backup, BackupConfig};
@@ -21,26 +22,45 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Runs one replica until it is asked to stop (`Ok`) or cannot go on. `announce` runs once it is
 /// mounted.
-pub fn run(config: &Config, announce: impl FnOnce()) -> Result<(), Error> {
+pub fn run(config: &Config, announce: impl Fn()) -> Result<(), Error> {
     start_logging(config);
     panics::end_the_process();
-    let memory = Memory::new();
+    let mut memory = Memory::new();
     leave_no_core();
     let stop = signals::stop_requests()?;
-    let node = Node::start(config.node()?)?;
-    let outcome = serve(config, &node, &stop, memory, announce);
+    let outcome = run_once(config, &stop, &mut memory, &announce);
+    match outcome {
+        // The others may have founded the cluster, and made room for this one to join it.
+        Err((error, true)) => {
+            log::warn!("{error}; asking the others whether there is room to join them");
+            run_once(config, &stop, &mut memory, &announce).map_err(|(error, _)| error)
+        }
+        other => other.map_err(|(error, _)| error),
+    }
+}
+
+/// An error comes with whether the replica was a founder that had founded nothing yet.
+fn run_once(
+    config: &Config,
+    stop: &Receiver<i32>,
+    memory: &mut Memory,
+    announce: impl Fn(),
+) -> Result<(), (Error, bool)> {
+    let node = config.node().and_then(Node::start).map_err(|error| (error, false))?;
+    let outcome = serve(config, &node, stop, memory, announce);
     node.stop();
-    outcome
+    outcome.map_err(|error| (error, node.is_founding()))
 }
 
 fn serve(
     config: &Config,
     node: &Node,
     stop: &Receiver<i32>,
-    memory: Memory,
-    announce: impl FnOnce(),
+    memory: &mut Memory,
+    announce: impl Fn(),
 ) -> Result<(), Error> {
     let _pid_file = PidFile::write(node.data())?;
+    let _control = ControlSocket::open(node, config.run.as_deref())?;
     let backup = Backup::start(node, BackupConfig::default())?;
     let mounted = config.mount.as_ref().map(|point| mount(config, point, node, &backup));
     let outcome = mounted.transpose().and_then(|mount| {
@@ -71,7 +91,7 @@ fn watch(
     node: &Node,
     mount: Option<&MountHandle>,
     stop: &Receiver<i32>,
-    mut memory: Memory,
+    memory: &mut Memory,
 ) -> Result<(), Error> {
     let never = never();
     let mut unmounted = mount.map_or(&never, MountHandle::ended);

@@ -7,9 +7,12 @@
 mod address;
 mod bench;
 mod config;
+mod control;
 mod daemon;
 mod key;
+mod listing;
 mod lock;
+mod member;
 mod memory;
 mod mounts;
 mod playground;
@@ -52,6 +55,11 @@ enum Verb {
     Serve(serve::Args),
     Key(key::Args),
     Status(status::Args),
+    Member(member::Args),
+    /// Show the sessions of the cluster: the hosts whose locks and ephemeral entries live.
+    Sessions(listing::Args),
+    /// Show every lock of the cluster, its holder, and who waits.
+    Locks(listing::Args),
     Config(config::Args),
     Role(role::Args),
     Lock(lock::Args),
@@ -68,6 +76,9 @@ pub fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&args),
         Verb::Key(args) => key::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Member(args) => member::run(&args),
+        Verb::Sessions(args) => listing::run(&args, "sessions"),
+        Verb::Locks(args) => listing::run(&args, "locks"),
         Verb::Config(args) => config::run(&args),
         Verb::Role(args) => role::run(&args),
         Verb::Lock(args) => lock::run(&args),

@@ -88,6 +88,13 @@ impl DataDirectory {
         Starts::note(&self.path.join("starts"))
     }
 
+    /// Removes the log, with all that was promised by it.
+    pub fn clear_log(&self) -> Result<(), Error> {
+        let log = self.log();
+        fs::remove_dir_all(&log).map_err(Error::file("remove", &log))?;
+        private::create_directory(&log)
+    }
+
     fn holds_entries(&self) -> bool {
         fs::read_dir(self.log()).is_ok_and(|mut entries| entries.next().is_some())
     }

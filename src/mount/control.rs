@@ -7,6 +7,7 @@ mod listings;
 mod text;
 
 pub use listings::{Listings, Text};
+pub use text::{members as members_table, status as status_text};
 
 use crate::node::Node;
 use crate::tree::Ino;

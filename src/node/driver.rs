@@ -123,6 +123,10 @@ impl Driver {
                 let id = self.remember_members(answer);
                 self.replica.step(now, Input::AddMember { id, name, address, incarnation });
             }
+            Job::TransferLeadership { to, answer } => {
+                let id = self.remember_members(answer);
+                self.replica.step(now, Input::TransferLeadership { id, to });
+            }
             Job::RemoveMember { member, answer } => {
                 let id = self.remember_members(answer);
                 self.replica.step(now, Input::RemoveMember { id, member });

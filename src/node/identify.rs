@@ -1,7 +1,7 @@
 //! Whose data directory this is: read from it, or made when it is new.
 
 use super::{KEY_FILE, NodeConfig, Start};
-use crate::disk::{DataDirectory, Identity};
+use crate::disk::{DataDirectory, Disk, Identity, LogState, RaftLog};
 use crate::error::Error;
 use crate::limits::REPLICAS_MAX;
 use crate::peers::identity::Keyring;
@@ -20,6 +20,7 @@ pub fn identify(
     listener: &Listener,
 ) -> Result<(Identity, Keyring), Error> {
     let problem = |problem: String| Error::DataDirectory { path: config.data.clone(), problem };
+    let keyring = || read_key(config);
     let mut known = None;
     if let Some(identity) = directory.identity()? {
         if identity.name != config.name {
@@ -33,8 +34,17 @@ pub fn identify(
         {
             agree_with(&identity, list).map_err(problem)?;
         }
+        if let Start::Bootstrap(list) = &config.start
+            && identity.id != NOBODY
+            && identity.cluster.is_none()
+            && let Some(joined) = join_instead(config, list, &identity, listener, &keyring()?)
+        {
+            forget_founding(directory, &identity).map_err(problem)?;
+            directory.write_identity(&joined)?;
+            return Ok((joined, keyring()?));
+        }
         if identity.id != NOBODY {
-            return Ok((identity, read_key(config)?));
+            return Ok((identity, keyring()?));
         }
         known = Some(identity.incarnation);
     }
@@ -43,7 +53,7 @@ pub fn identify(
             "is empty; found a cluster with --bootstrap, or join one with --join".into(),
         ));
     }
-    let keyring = read_key(config)?;
+    let keyring = keyring()?;
     let incarnation = known.map_or_else(DataDirectory::new_incarnation, Ok)?;
     let identity = match &config.start {
         Start::Bootstrap(list) => found(&config.name, list, incarnation)?,
@@ -144,6 +154,38 @@ fn found(
     })?;
     own.incarnation = incarnation;
     Ok(Identity { id: own.id, members, ..nobody(name, incarnation) })
+}
+
+/// A founder of a cluster that the others have founded without it, and that was taken out of the
+/// list since (`keepfs member replace`), joins it under its name. `None`: it goes on as a founder,
+/// and is told by the others if it cannot.
+fn join_instead(
+    config: &NodeConfig,
+    founders: &[(String, String)],
+    identity: &Identity,
+    listener: &Listener,
+    keyring: &Keyring,
+) -> Option<Identity> {
+    let others = founders.iter().filter(|(name, _)| *name != config.name);
+    let at: Vec<String> = others.map(|(_, address)| address.clone()).collect();
+    let joined = join(config, &at, listener, identity.incarnation, keyring).ok()?;
+    (joined.id != identity.id).then_some(joined)
+}
+
+/// Drops a log that holds nothing but the founding, which this replica has no part in.
+fn forget_founding(directory: &DataDirectory, identity: &Identity) -> Result<(), String> {
+    let log = RaftLog::open(&directory.log()).map_err(|error| error.to_string())?;
+    let LogState { hard_state, base, span } = log.state();
+    let last = span.map_or(base, |(_, last)| last);
+    if hard_state.vote != 0 || last > identity.members.len() as u64 {
+        return Err(
+            "holds entries of another founding; move it away, and start with an empty one \
+                    to join the others"
+                .into(),
+        );
+    }
+    drop(log);
+    directory.clear_log().map_err(|error| error.to_string())
 }
 
 fn join(

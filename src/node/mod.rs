@@ -23,13 +23,14 @@ mod status;
 pub mod streams;
 
 pub use crate::replica::{Answer, Applied, Batch, Failure};
+pub use crate::tree::ReplicaId;
 pub use status::{MemberStatus, Status};
 
 use crate::disk::FaultInjector;
 use crate::error::Error;
 use crate::peers::bulk::Bulk;
 use crate::replica::MembersAnswer;
-use crate::tree::{Command, Incarnation, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Member, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
@@ -231,6 +232,11 @@ impl Node {
         self.shared().change_members(|answer| Job::RemoveMember { member, answer })
     }
 
+    /// Lets another member lead. Waits until it does.
+    pub fn transfer_leadership(&self, to: ReplicaId) -> MembersAnswer {
+        self.shared().change_members(|answer| Job::TransferLeadership { to, answer })
+    }
+
     /// Answers at once, with a quorum or without.
     pub fn status(&self) -> Status {
         status::gather(self.shared())
@@ -255,6 +261,11 @@ impl Node {
     /// directory, another cluster's.
     pub fn was_refused(&self) -> bool {
         self.shared().was_refused()
+    }
+
+    /// Whether it was started to found a cluster that it has not heard to be founded.
+    pub fn is_founding(&self) -> bool {
+        self.shared().identity.lock().cluster.is_none()
     }
 
     /// Ends the session, answers what waits with `Stopping`, syncs, joins the threads. The tree can

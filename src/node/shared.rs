@@ -92,6 +92,10 @@ pub enum Job {
         member: ReplicaId,
         answer: Sender<MembersAnswer>,
     },
+    TransferLeadership {
+        to: ReplicaId,
+        answer: Sender<MembersAnswer>,
+    },
     /// A snapshot of these bytes is on disk, or could not be written.
     SnapshotWritten {
         mark: SnapshotMark,
@@ -223,7 +227,9 @@ pub fn refuse(job: Job) {
         Job::Submit { done, .. } | Job::AwaitSession { done } | Job::Barrier { done } => {
             done(Err(Failure::Stopping));
         }
-        Job::AddMember { answer, .. } | Job::RemoveMember { answer, .. } => {
+        Job::AddMember { answer, .. }
+        | Job::RemoveMember { answer, .. }
+        | Job::TransferLeadership { answer, .. } => {
             let _ = answer.send(Err("this replica is stopping".into()));
         }
         _ => {}

@@ -288,6 +288,9 @@ pub fn join(
         frames.send(kind::HELLO, &hello)?;
         let welcome: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
         let welcome = welcome.map_err(io::Error::other)?;
+        if welcome.cluster.is_none() {
+            return Err(io::Error::other("its cluster is being founded; try again"));
+        }
         frames.set_timeout(Some(JOIN_TIMEOUT))?;
         let (name, address) = (name.clone(), own.to_string());
         let ask = PeerMessage::Join { id: 0, name, address, incarnation: *incarnation };

@@ -14,7 +14,7 @@ use raft::INVALID_ID;
 use raft::eraftpb::{Message, MessageType};
 
 /// Heartbeats for which a replica that was heard counts as one that can lead.
-const HEARD_LATELY: u64 = 3;
+pub(super) const HEARD_LATELY: u64 = 3;
 
 impl Replica {
     /// Whether this replica waits for another to lead in its place, after
@@ -37,26 +37,32 @@ impl Replica {
 
     /// Meanwhile raft takes no proposals, so a replica that may be dead is not worth a try.
     pub(super) fn hand_office_over(&mut self) {
-        if self.raw.raft.lead_transferee.is_none()
-            && let Some(id) = self.successor()
-        {
-            self.raw.transfer_leader(id);
+        if let Some(id) = self.successor() {
+            self.hand_office_to(ReplicaId(id));
         }
+    }
+
+    pub(super) fn hand_office_to(&mut self, id: ReplicaId) {
+        if self.raw.raft.lead_transferee.is_none() {
+            self.raw.transfer_leader(id.0);
+        }
+    }
+
+    /// Whether another replica was heard no longer ago than that, nanoseconds.
+    pub(super) fn heard_within(&self, id: ReplicaId, limit: u64) -> bool {
+        self.heard.get(&id).is_some_and(|at| self.now.monotonic.saturating_sub(*at) <= limit)
     }
 
     /// Of the other voters that were heard lately and do not leave as well, the one whose log is
     /// furthest.
     fn successor(&self) -> Option<u64> {
         let limit = HEARD_LATELY * self.config.heartbeat;
-        let heard = |id: ReplicaId| {
-            self.heard.get(&id).is_some_and(|at| self.now.monotonic.saturating_sub(*at) <= limit)
-        };
         let voters = self.raw.raft.prs().conf().voters();
         let fit = self.raw.raft.prs().iter().filter(|(id, _)| {
             let other = ReplicaId(**id);
             other != self.config.id
                 && voters.contains(**id)
-                && heard(other)
+                && self.heard_within(other, limit)
                 && !self.membership.is_leaving(other)
         });
         fit.map(|(id, progress)| (progress.matched, *id)).max().map(|(_, id)| id)

@@ -173,6 +173,11 @@ pub enum Input {
         id: u64,
         member: ReplicaId,
     },
+    /// A member shall lead; answered in [`super::Effects::members`] when it does.
+    TransferLeadership {
+        id: u64,
+        to: ReplicaId,
+    },
     /// This replica is about to stop: should it lead, another shall do so. See
     /// [`super::Replica::is_resigning`].
     Resign,

@@ -10,16 +10,10 @@
 //! each replica of that quorum wrote the commit index with it ([`Membership::part`]).
 
 use super::MembersAnswer;
-use crate::limits::REPLICAS_MAX;
+use super::wishes::{Decision, Step, View, Wish};
 use crate::tree::{Incarnation, Member, ReplicaId};
 use raft::eraftpb::ConfChangeType;
 use std::collections::BTreeMap;
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Wish {
-    Join { name: String, address: String, incarnation: Incarnation },
-    Leave { member: ReplicaId },
-}
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,25 +28,6 @@ struct Request {
     since: u64,
     /// When to hand it to the leader (again).
     retry_at: u64,
-}
-
-/// A change for raft, with the list that goes with it.
-#[derive(Debug, PartialEq)]
-pub(super) struct Step {
-    pub id: ReplicaId,
-    pub how: ConfChangeType,
-    pub members: Vec<Member>,
-}
-
-/// What the leader does about a wish.
-#[derive(Debug, PartialEq)]
-pub(super) enum Decision {
-    Answer(MembersAnswer),
-    Propose(Step),
-    /// Nothing now: what it waits for is on its way.
-    Wait,
-    /// Hand the office over first: a leader does not remove itself.
-    StepDown,
 }
 
 #[derive(Default)]
@@ -199,30 +174,29 @@ impl Membership {
 
     /// On the leader: answers what is settled, and tells the next step towards the rest. It goes
     /// itself when nobody else waits: of two who leave, neither would get its wish from the other.
-    /// `new_id` is the next free id.
+    /// `new_id` is the next free id, `is_alive` whether a member was heard lately.
     pub(super) fn settle(
         &mut self,
         here: ReplicaId,
         new_id: ReplicaId,
+        is_alive: impl Fn(ReplicaId) -> bool,
     ) -> (Vec<(Asker, MembersAnswer)>, Option<Decision>) {
         let (mut answers, mut next) = (Vec::new(), None);
-        let (members, parting) = (&self.members, &self.parting);
+        let view = View { members: &self.members, here, new_id, is_alive: &is_alive };
+        let parting = &self.parting;
         self.requests.retain(|request| {
             let decision = match &request.wish {
-                Wish::Join { name, address, incarnation } => {
-                    join(members, name, address, *incarnation, new_id)
-                }
                 Wish::Leave { member } if parting.iter().any(|(id, _)| id == member) => {
                     Decision::Wait
                 }
-                Wish::Leave { member } => leave(members, *member, here),
+                wish => view.decide(wish),
             };
             match decision {
                 Decision::Answer(answer) => {
                     answers.push((request.asker, answer));
                     return false;
                 }
-                step if matches!(next, None | Some(Decision::StepDown)) => next = Some(step),
+                step if matches!(next, None | Some(Decision::HandOver(_))) => next = Some(step),
                 _ => {}
             }
             true
@@ -232,56 +206,14 @@ impl Membership {
 
     /// On the leader: gives a vote to a learner that `has_caught_up`.
     pub(super) fn promote(&self, has_caught_up: impl Fn(ReplicaId) -> bool) -> Option<Step> {
-        let ready = |member: &&Member| member.learner && has_caught_up(member.id);
+        let ready = |member: &&Member| {
+            member.learner && member.incarnation != 0 && has_caught_up(member.id)
+        };
         let id = self.members.iter().find(ready)?.id;
         let mut members = self.members.clone();
         members.iter_mut().filter(|member| member.id == id).for_each(|m| m.learner = false);
         Some(Step { id, how: ConfChangeType::AddNode, members })
     }
-}
-
-fn join(
-    members: &[Member],
-    name: &str,
-    address: &str,
-    incarnation: Incarnation,
-    new_id: ReplicaId,
-) -> Decision {
-    if let Some(known) = members.iter().find(|member| member.name == name) {
-        // The answer to an earlier request was lost, or its asker crashed before it wrote it down.
-        if known.incarnation == incarnation {
-            return Decision::Answer(Ok(members.to_vec()));
-        }
-        return Decision::Answer(Err(format!(
-            "{name} is a member already, with another data directory; if that one is lost, \
-             `keepfs member replace {name}` on any host makes room for this one"
-        )));
-    }
-    if let Some(known) = members.iter().find(|member| member.address == address) {
-        return Decision::Answer(Err(format!("{address} is the address of {}", known.name)));
-    }
-    if members.len() >= REPLICAS_MAX {
-        return Decision::Answer(Err(format!("a cluster has at most {REPLICAS_MAX} replicas")));
-    }
-    let mut members = members.to_vec();
-    let (name, address) = (name.to_owned(), address.to_owned());
-    members.push(Member { id: new_id, name, address, learner: true, incarnation });
-    Decision::Propose(Step { id: new_id, how: ConfChangeType::AddLearnerNode, members })
-}
-
-fn leave(members: &[Member], id: ReplicaId, here: ReplicaId) -> Decision {
-    let Some(known) = members.iter().find(|member| member.id == id) else {
-        return Decision::Answer(Ok(members.to_vec()));
-    };
-    let voters = members.iter().filter(|member| !member.learner).count();
-    if !known.learner && voters == 1 {
-        return Decision::Answer(Err("the last replica with a vote cannot leave".to_owned()));
-    }
-    if id == here {
-        return Decision::StepDown;
-    }
-    let members = members.iter().filter(|member| member.id != id).cloned().collect();
-    Decision::Propose(Step { id, how: ConfChangeType::RemoveNode, members })
 }
 
 #[cfg(test)]
@@ -300,7 +232,7 @@ mod tests {
     fn settle(membership: &mut Membership, wish: Wish) -> Result<String, Decision> {
         membership.requests.clear();
         membership.request(Asker::Here { id: 1 }, wish, 0);
-        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50));
+        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50), |id| id.0 < 5);
         match (answers.into_iter().next(), next) {
             (Some((_, Ok(members))), None) => Ok(format!("{} members", members.len())),
             (Some((_, Err(text))), None) => Ok(text),
@@ -356,6 +288,45 @@ mod tests {
         assert!(refused.unwrap().contains("cannot leave"));
         membership.set(&[member(1, false), member(2, false)]);
         let decided = settle(&mut membership, Wish::Leave { member: ReplicaId(1) });
-        assert_eq!(decided, Err(Decision::StepDown));
+        assert_eq!(decided, Err(Decision::HandOver(None)));
+    }
+
+    #[test]
+    fn who_stays_must_do_without_the_one_who_goes() {
+        let mut membership = Membership::default();
+        // Those from 5 on are dead.
+        membership.set(&[member(1, false), member(2, false), member(7, false)]);
+        let refused = settle(&mut membership, Wish::Leave { member: ReplicaId(2) });
+        assert!(refused.unwrap().contains("only 1 of the 2"));
+        let Err(Decision::Propose(step)) =
+            settle(&mut membership, Wish::Leave { member: ReplicaId(7) })
+        else {
+            panic!("the dead one may go");
+        };
+        assert_eq!((step.id, step.how), (ReplicaId(7), ConfChangeType::RemoveNode));
+    }
+
+    #[test]
+    fn a_member_that_was_announced_gets_its_data_directory_when_it_joins() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false), Member { incarnation: 0, ..member(2, true) }]);
+        assert_eq!(membership.promote(|_| true), None, "nobody is there");
+        let Err(Decision::Propose(step)) = settle(&mut membership, wish("n2", "h2:9", 12)) else {
+            panic!("it is");
+        };
+        assert_eq!((step.id, step.how), (ReplicaId(2), ConfChangeType::AddLearnerNode));
+        assert_eq!((step.members[1].incarnation, &*step.members[1].address), (12, "h2:9"));
+    }
+
+    #[test]
+    fn a_leader_hands_over_to_a_voter_that_is_there() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false), member(2, false), member(3, true), member(7, false)]);
+        let mut lead = |id| settle(&mut membership, Wish::Lead { member: ReplicaId(id) });
+        assert_eq!(lead(2), Err(Decision::HandOver(Some(ReplicaId(2)))));
+        assert_eq!(lead(1), Ok("4 members".to_owned()));
+        assert!(lead(3).unwrap().contains("no vote yet"));
+        assert!(lead(7).unwrap().contains("was not heard"));
+        assert!(lead(9).unwrap().contains("no member"));
     }
 }

@@ -65,4 +65,9 @@ pub enum PeerMessage {
     Clock {
         wall: Stamp,
     },
+    /// `member` shall lead; forwarded to the leader as [`PeerMessage::Leave`] is.
+    Lead {
+        id: u64,
+        member: ReplicaId,
+    },
 }

@@ -42,6 +42,7 @@ mod step;
 mod terms;
 mod tick;
 mod visibility;
+mod wishes;
 mod work;
 
 pub use acquaintance::{Meeting, keep_met};

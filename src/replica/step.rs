@@ -1,8 +1,9 @@
 //! One input at a time: [`Replica::step`].
 
 use super::guard::{self, Verdict};
-use super::membership::{Asker, Wish};
+use super::membership::Asker;
 use super::reads::Question;
+use super::wishes::Wish;
 use super::{Failure, Input, Moment, PeerMessage, Replica, SnapshotMark};
 use crate::tree::{Command, ReplicaId, Reply, SessionId};
 use protobuf::Message as _;
@@ -38,6 +39,9 @@ impl Replica {
             Input::AddMember { id, name, address, incarnation } => {
                 let wish = Wish::Join { name, address, incarnation };
                 self.membership.request(Asker::Here { id }, wish, now)
+            }
+            Input::TransferLeadership { id, to } => {
+                self.membership.request(Asker::Here { id }, Wish::Lead { member: to }, now)
             }
             Input::RemoveMember { id, member } => {
                 self.membership.request(Asker::Here { id }, Wish::Leave { member }, now)
@@ -107,6 +111,7 @@ impl Replica {
             PeerMessage::Join { id, name, address, incarnation } => {
                 self.requested(from, id, Wish::Join { name, address, incarnation })
             }
+            PeerMessage::Lead { id, member } => self.requested(from, id, Wish::Lead { member }),
             PeerMessage::Leave { id, member } => self.requested(from, id, Wish::Leave { member }),
             PeerMessage::MemberAnswer { id, result } => {
                 let id = id ^ self.process;

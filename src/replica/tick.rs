@@ -1,8 +1,10 @@
 //! Everything that waits for time: [`super::Input::Tick`].
 
-use super::membership::{Asker, Decision, Step, Wish};
+use super::departure::HEARD_LATELY;
+use super::membership::Asker;
 use super::proposals::RETRY_AFTER;
 use super::sessions::Need;
+use super::wishes::{Decision, Step, Wish};
 use super::{Failure, MembersAnswer, PeerMessage, Replica, chance, guard, start};
 use crate::format::entry;
 use crate::tree::{Command, Proposal, ReplicaId, SessionId};
@@ -133,6 +135,7 @@ impl Replica {
                     PeerMessage::Join { id, name, address, incarnation }
                 }
                 Wish::Leave { member } => PeerMessage::Leave { id, member },
+                Wish::Lead { member } => PeerMessage::Lead { id, member },
             };
             self.send(leader, message);
         }
@@ -157,10 +160,16 @@ impl Replica {
         let matched = |id: ReplicaId| raft.prs().get(id.0).map_or(0, |progress| progress.matched);
         // The index of its own entry: never given twice, even if a change is lost.
         let new_id = ReplicaId(raft.raft_log.last_index() + 1);
-        let (answers, next) = self.membership.settle(self.config.id, new_id);
+        let since = self.now.monotonic.saturating_sub(self.config.election_timeout);
+        let heard = &self.heard;
+        let alive = |id: ReplicaId| heard.get(&id).is_some_and(|at| *at >= since);
+        let (answers, next) = self.membership.settle(self.config.id, new_id, alive);
         let last = raft.raft_log.last_index();
-        let promoted =
-            self.membership.promote(|id| matched(id) > 0 && matched(id) + CAUGHT_UP >= last);
+        // A vote that nobody casts is one more that the others have to make up for.
+        let promoted = self.membership.promote(|id| {
+            let caught_up = matched(id) > 0 && matched(id) + CAUGHT_UP >= last;
+            caught_up && self.heard_within(id, HEARD_LATELY * self.config.heartbeat)
+        });
         let busy = raft.has_pending_conf();
         for (asker, answer) in answers {
             self.answer_members(asker, answer);
@@ -168,7 +177,8 @@ impl Replica {
         let step = promoted.or_else(|| self.membership.record());
         match next.or(step.map(Decision::Propose)) {
             Some(Decision::Propose(step)) if !busy => self.propose_members(step),
-            Some(Decision::StepDown) if self.has_settled() => self.hand_office_over(),
+            Some(Decision::HandOver(None)) if self.has_settled() => self.hand_office_over(),
+            Some(Decision::HandOver(Some(to))) => self.hand_office_to(to),
             _ => {}
         }
     }
