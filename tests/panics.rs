@@ -1,7 +1,9 @@
 //! What a panic does to a process. Each case runs in a process of its own: this test, started
 //! again.
 
+use keepfs::disk::{Disk, LogWrite, RaftLog};
 use keepfs::panics::{EXIT_CODE, contained, end_the_process};
+use raft::eraftpb::Entry;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -92,6 +94,14 @@ fn a_contained_panic_is_an_error_and_silent() {
         // As crates do it, whose threads have no name.
         let told = contained(|| thread::spawn(|| panic!("in a worker")).join().unwrap());
         assert!(told.is_err());
+        // As the log's crate does it.
+        let directory = tempfile::tempdir().unwrap();
+        let log = RaftLog::open(directory.path()).unwrap();
+        let entry = |index| Entry { index, term: 1, ..Entry::default() };
+        let write =
+            |index| log.write(&[LogWrite { entries: vec![entry(index)], ..LogWrite::default() }]);
+        write(1).unwrap();
+        assert!(write(5).unwrap_err().to_string().contains("has a hole"));
         let nested = contained(|| contained(|| panic!("inside")).unwrap_err());
         assert_eq!(nested, Ok("inside".to_owned()));
         return;

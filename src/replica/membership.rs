@@ -15,6 +15,9 @@ use crate::tree::{Incarnation, Member, ReplicaId};
 use raft::eraftpb::ConfChangeType;
 use std::collections::BTreeMap;
 
+/// Requests of peers that wait on the leader; they repeat those that found no room.
+const REQUESTS_MAX: usize = 64;
+
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Asker {
@@ -95,7 +98,8 @@ impl Membership {
     }
 
     pub(super) fn request(&mut self, asker: Asker, wish: Wish, now: u64) {
-        if !self.requests.iter().any(|request| request.asker == asker) {
+        let room = matches!(asker, Asker::Here { .. }) || self.requests.len() < REQUESTS_MAX;
+        if room && !self.requests.iter().any(|request| request.asker == asker) {
             self.requests.push(Request { asker, wish, since: now, retry_at: 0 });
         }
     }

@@ -105,7 +105,7 @@ pub struct Replica {
     /// When each peer was last heard.
     heard: BTreeMap<ReplicaId, u64>,
     /// Vote answers that came before the own log was durable.
-    early_votes: Vec<(ReplicaId, Message)>,
+    early_votes: BTreeMap<ReplicaId, Message>,
     next_tick: u64,
     /// The commit index shall be written, even if nothing else takes it along.
     flush_commit: bool,
@@ -157,7 +157,7 @@ impl Replica {
             reach: reach::Reach::new(config.id.0),
             complaints: complaints::Complaints::default(),
             heard: BTreeMap::new(),
-            early_votes: Vec::new(),
+            early_votes: BTreeMap::new(),
             next_tick: 0,
             flush_commit: false,
             outbox: Effects::default(),

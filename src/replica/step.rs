@@ -162,7 +162,8 @@ impl Replica {
     fn follow(&mut self, verdict: Verdict, from: ReplicaId, message: Message) {
         match verdict {
             Verdict::Step => self.step_raft(message),
-            Verdict::Later => self.early_votes.push((from, message)),
+            // The last of each sender: it says no more than once what counts.
+            Verdict::Later => drop(self.early_votes.insert(from, message)),
             Verdict::Ignore(why) => self.ignore(from, why),
             Verdict::Fatal(why) => self.fail(why),
         }

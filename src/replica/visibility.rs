@@ -9,6 +9,10 @@ use super::{Answer, ReplicaConfig, effects};
 use crate::tree::{Change, ReplicaId, Zxid};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// Entries that other replicas wait to see shown here. What is forgotten beyond, because the mount
+/// shows nothing, its origin no longer waits for, or hears with the next heartbeat.
+const AWAITED_MAX: usize = 65_536;
+
 pub(super) struct Visibility {
     timeout: u64,
     /// What the other replicas said.
@@ -85,6 +89,9 @@ impl Visibility {
 
     /// An entry of `origin`'s session changed what mounts show.
     pub(super) fn await_shown(&mut self, index: Zxid, origin: ReplicaId) {
+        if self.awaited.len() == AWAITED_MAX {
+            self.awaited.pop_front();
+        }
         self.awaited.push_back((index, origin));
     }
 
