@@ -155,6 +155,21 @@ fn a_record_that_went_bad_is_damage_and_no_torn_tail() {
 }
 
 #[test]
+fn a_record_of_absurd_length_is_refused_before_memory_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = RaftLog::open(directory.path()).unwrap();
+    append(&log, 1..=5, 1);
+    let begin = end_of_records(&newest_file(directory.path()));
+    append(&log, 6..=6, 1);
+    // The first byte of its length: 2^54 bytes more.
+    let copy = crashed(directory.path());
+    let file = newest_file(copy.path());
+    flip(&file, begin);
+    let error = RaftLog::open(copy.path()).err().expect("it is damaged").to_string();
+    assert!(error.contains(file.to_str().unwrap()) && error.contains("a record of"), "{error}");
+}
+
+#[test]
 fn entries_are_checked_when_they_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let log = RaftLog::open(directory.path()).unwrap();

@@ -1,7 +1,7 @@
 //! The Raft log: raft-engine with one group, behind [`Disk`].
 
 use super::log_files::{FaultInjector, LogFiles};
-use super::{Disk, LogState, LogWrite};
+use super::{Disk, LogState, LogWrite, torn};
 use crate::error::Error;
 use crate::panics::contained;
 use parking_lot::Mutex;
@@ -60,6 +60,9 @@ impl RaftLog {
     ) -> Result<RaftLog, Error> {
         let files = LogFiles::new(faults);
         let damaged = |problem: String| Error::Damaged { path: directory.to_path_buf(), problem };
+        if directory.exists() {
+            torn::check_lengths(directory).map_err(|error| damaged(error.to_string()))?;
+        }
         // The engine panics where a log is damaged or a sync failed.
         let opened =
             contained(|| Engine::open_with_file_system(config(directory), files.clone().into()));

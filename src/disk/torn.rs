@@ -5,7 +5,7 @@
 //! batch follows the broken one, the broken one had been whole: the disk lost it, and entries this
 //! replica has acknowledged with it. Going on without them could undo a commit.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,6 +14,10 @@ use std::path::Path;
 /// crc32 of itself, signed with the file's number.
 const BATCH_HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
+/// raft-engine's file begins with a name of itself (53 bytes), its version, and an alignment of 0.
+const FILE_HEADER_BYTES: u64 = 53 + 8 + 8;
+/// More than all that a replica has on its way at once.
+const BATCH_BYTES_MAX: u64 = 1 << 30;
 
 /// Refuses to cut `path` to `length` if a whole batch stands behind the cut.
 pub fn check_cut(file: &File, path: &Path, length: u64) -> io::Result<()> {
@@ -33,6 +37,36 @@ pub fn check_cut(file: &File, path: &Path, length: u64) -> io::Result<()> {
             ),
         )),
     }
+}
+
+/// Refuses a log that holds a record of an absurd length: raft-engine would ask for that much
+/// memory, and the process would end without a word.
+pub fn check_lengths(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if append_file_number(&path).is_none() {
+            continue;
+        }
+        let (file, mut at, mut header) = (File::open(&path)?, FILE_HEADER_BYTES, [0; 8]);
+        while file.read_exact_at(&mut header, at).is_ok() {
+            let length = u64::from_be_bytes(header) >> 8;
+            if length > BATCH_BYTES_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "{} is damaged at byte {at}: a record of {length} bytes. Move the data \
+                         directory away and let this replica join again",
+                        path.display()
+                    ),
+                ));
+            }
+            if length == 0 {
+                break;
+            }
+            at += length;
+        }
+    }
+    Ok(())
 }
 
 /// The number in `0000000000000001.raftlog`; other files hold nothing acknowledged by itself.
