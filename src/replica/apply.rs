@@ -82,6 +82,7 @@ impl Replica {
             EntryType::EntryConfChange => return Err("a membership change of old form".to_owned()),
             EntryType::EntryConfChangeV2 => self.apply_members(tree, entry)?,
         };
+        assert_eq!(tree.zxid(), entry.index, "an applied entry is where the tree stands");
         self.applied = (entry.index, entry.term);
         self.visibility.applied(entry.index);
         if self.digests.applied(entry.index, tree.digest()) {

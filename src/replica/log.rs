@@ -134,6 +134,12 @@ impl Window {
     /// Adds entries; those they conflict with go. They follow the log without a gap.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
+        let (base, last) = (self.terms.base(), self.terms.last());
+        assert!(
+            base < first.index && first.index <= last + 1,
+            "raft appends at {}, to a log of {base} to {last}",
+            first.index
+        );
         self.truncate(first.index);
         for entry in entries {
             self.terms.push(entry.term);

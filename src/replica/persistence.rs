@@ -103,7 +103,8 @@ impl Persistence {
     /// Jobs up to `number` are durable. Tells up to which Ready raft may be told so, unless it was
     /// told before.
     pub(super) fn persisted(&mut self, number: u64) -> Option<u64> {
-        if number <= self.durable || number > self.emitted {
+        assert!(number <= self.emitted, "the disk reports job {number}, which it was never given");
+        if number <= self.durable {
             return None;
         }
         self.durable = number;
