@@ -2,6 +2,7 @@
 //! Everything that arrives while it works is one batch, and so becomes one append and one sync.
 
 mod farewell;
+mod restore;
 
 use super::shared::{Job, Shared, refuse};
 use super::snapshots::{self, Arrived, Trigger};
@@ -289,26 +290,6 @@ impl Driver {
         let place = self.arrived.iter().position(|arrived| arrived.stands_at(mark));
         let place = place.expect("only what has arrived is restored");
         self.arrived.swap_remove(place).adopt()
-    }
-
-    fn restore(&mut self, tree: Tree) {
-        let last = tree.zxid();
-        self.replace_tree(tree);
-        self.trigger.restored();
-        self.shared.metrics.snapshots_restored.add(1);
-        info!("the tree is now the leader's snapshot at {last}");
-        self.publish(Batch { last, applied: Vec::new(), reset: true });
-    }
-
-    fn replace_tree(&mut self, new: Tree) {
-        let shared = Arc::clone(&self.shared);
-        let mut tree = shared.tree.write();
-        let old = std::mem::replace(&mut *tree, new);
-        self.replica.restored(&tree);
-        self.announce_session();
-        drop(tree);
-        // A million inodes are not let go of in a moment.
-        std::thread::spawn(move || drop(old));
     }
 
     fn publish(&mut self, batch: Batch) {
