@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::cluster::{Cluster, OP_TIMEOUT, PATIENT};
-use support::{can_mount, eventually};
+use support::{can_mount, eventually, has_programs, shell};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -180,6 +180,54 @@ fn sigterm_unmounts_and_ends_with_zero() {
     cluster.run(&[0]);
     cluster.wait_ready();
     assert_eq!(cluster.sh("cat $a/f"), "kept");
+}
+
+/// E5: what a disk that is full leaves is a dead mount, not the bare directory below.
+#[test]
+fn a_replica_that_fails_leaves_its_mount_dead() {
+    if !can_mount() || !has_programs(&["mount", "dd"]) {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    cluster.sh("echo kept > $a/f");
+    assert_eq!(cluster.replicas[0].stop(), Some(0));
+    let data = cluster.replicas[0].data.display().to_string();
+    shell::sh(&format!(
+        "cp -a {data} {data}.old; mount -t tmpfs -o size=64m none {data}; chmod 700 {data}
+         cp -a {data}.old/. {data}/"
+    ));
+    cluster.run(&[0]);
+    cluster.wait_ready();
+    let ran = cluster.try_sh(
+        &format!(
+            "dd if=/dev/zero of={data}/fill bs=64k 2>/dev/null || true
+             for i in $(seq 500); do head -c 300000 /dev/urandom > $a/b$i || break; done
+             for i in $(seq 100); do e=$(cat $a/f 2>&1) || true
+               case $e in *'not connected'*) break;; esac; sleep 0.1; done
+             echo \"$e\"; echo precious > $a/order && echo written; true"
+        ),
+        SOON,
+    );
+    let replica = &cluster.replicas[0];
+    support::detach(&replica.mount);
+    support::detach(&replica.data);
+    assert!(ran.out.contains("not connected") && !ran.out.contains("written"), "{ran:?}");
+}
+
+/// E5: a filesystem that took the mount's place is left alone.
+#[test]
+fn stopping_takes_away_no_other_mount() {
+    if !can_mount() || !has_programs(&["mount", "umount"]) {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    cluster.sh("umount $a; sleep 1; mount -t tmpfs other $a; echo mine > $a/x");
+    assert_eq!(cluster.replicas[0].stop(), Some(0));
+    let kept = cluster.try_sh("cat $a/x", SOON);
+    support::detach(&cluster.replicas[0].mount);
+    assert_eq!(kept.out, "mine\n");
+    let log = std::fs::read_to_string(cluster.replicas[0].log()).unwrap();
+    assert!(!log.contains("does not let go"), "{log}");
 }
 
 #[test]

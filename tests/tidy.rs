@@ -57,8 +57,14 @@ const FILESYSTEMS: &[&str] = &["src/mount/adapter.rs", "src/cli/bench/null_fs.rs
 /// wait for us, and there it is told apart.
 const PROC: &str = "src/mount/proc.rs";
 /// What is of no process there, or of this one alone.
-const PROC_OF_NONE: &[&str] =
-    &["/proc/sys/", "/proc/stat\"", "/proc/loadavg\"", "/proc/self/exe\"", "/proc/self/statm\""];
+const PROC_OF_NONE: &[&str] = &[
+    "/proc/sys/",
+    "/proc/stat\"",
+    "/proc/loadavg\"",
+    "/proc/self/exe\"",
+    "/proc/self/statm\"",
+    "/proc/self/fd\"",
+];
 
 const FILE_LINES: usize = 400;
 /// A test is read from one scenario to the next, so its file may be longer.

@@ -66,7 +66,11 @@ fn serve(
     let outcome = mounted.transpose().and_then(|mount| {
         announce();
         let outcome = watch(node, mount.as_ref(), stop, memory);
-        mount.into_iter().for_each(MountHandle::unmount);
+        // A script must not go on in the bare directory below as if nothing had happened.
+        mount.into_iter().for_each(match outcome {
+            Ok(()) => MountHandle::unmount,
+            Err(_) => MountHandle::leave_dead,
+        });
         outcome
     });
     backup.stop();

@@ -6,7 +6,7 @@ use super::notify::Notifier;
 use super::{Mount, MountConfig, adopt, interrupts, mounts};
 use crate::error::Error;
 use crate::node::Node;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fuser::{Config, InitFlags, KernelConfig, MountOption, Session, SessionACL, SessionUnmounter};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -184,18 +184,18 @@ impl MountHandle {
         self.end();
     }
 
+    /// Answers what waits and leaves the mount to die with this process: from then on it answers
+    /// ENOTCONN, and nobody writes into the directory below.
+    pub fn leave_dead(self) {
+        self.mount.let_go_of_waiters();
+        std::mem::forget(self);
+    }
+
     fn end(&mut self) {
         let Some(stop_notifier) = self.stop_notifier.take() else { return };
         self.mount.let_go_of_waiters();
-        if let Err(error) = self.unmounter.unmount() {
-            log::warn!("{}: {error}; unmounting it with force", self.mountpoint.display());
-            self.unmount_by_force();
-        }
-        if self.ended.recv_timeout(UNMOUNT_PATIENCE).is_err() {
-            self.unmount_by_force();
-            if self.ended.recv_timeout(UNMOUNT_PATIENCE).is_err() {
-                log::warn!("{}: the kernel does not let go", self.mountpoint.display());
-            }
+        if !self.has_ended(Duration::ZERO) {
+            self.take_away();
         }
         drop(stop_notifier);
         if let Some(notifier) = self.notifier.take() {
@@ -203,11 +203,36 @@ impl MountHandle {
         }
     }
 
+    fn take_away(&mut self) {
+        if !self.is_there() {
+            log::warn!("{}: unmounted or covered by others", self.mountpoint.display());
+        } else if let Err(error) = self.unmounter.unmount() {
+            log::warn!("{}: {error}; unmounting it with force", self.mountpoint.display());
+            self.unmount_by_force();
+        }
+        if !self.has_ended(UNMOUNT_PATIENCE) {
+            self.unmount_by_force();
+            if !self.has_ended(UNMOUNT_PATIENCE) {
+                log::warn!("{}: the kernel does not let go", self.mountpoint.display());
+            }
+        }
+    }
+
+    /// Whether the session has ended, or does so within this time; also if it was told before.
+    fn has_ended(&self, within: Duration) -> bool {
+        self.ended.recv_timeout(within) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Whether what is mounted here is this mount, and not another one in its stead.
+    fn is_there(&self) -> bool {
+        mounts::at(&self.mountpoint).is_some_and(|mounted| {
+            self.mount.device.get().is_none_or(|device| *device == mounted.device)
+        })
+    }
+
     /// Aborts the connection and detaches the mount, if it is still ours.
     fn unmount_by_force(&self) {
-        let Some(mounted) = mounts::at(&self.mountpoint) else { return };
-        // Never another one in its stead.
-        if self.mount.device.get().is_some_and(|device| *device == mounted.device) {
+        if self.is_there() {
             mounts::detach(&self.mountpoint);
         }
     }
