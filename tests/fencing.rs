@@ -182,18 +182,18 @@ fn keepfs_lock_does_not_take_the_next_session_for_its_own() {
     let code = cluster.dir.path().join("code");
     let holder = cluster.background("flock $b/lck sleep 1000");
     eventually("b holds it", SOON, || cluster.try_sh("flock -n $c/lck true", SOON).code == Some(1));
+    let pid = cluster.dir.path().join("pid");
     let _waiter = cluster.background(&format!(
-        "code=0; {KEEPFS} lock $a/lck -- touch {} || code=$?; echo $code > {}.new; \
-         mv {}.new {}",
+        "{KEEPFS} lock $a/lck -- touch {} & echo $! > {}; code=0; wait $! || code=$?; \
+         echo $code > {code}.new; mv {code}.new {code}",
         begun.display(),
-        code.display(),
-        code.display(),
-        code.display(),
+        pid.display(),
+        code = code.display(),
     ));
     let locks = || cluster.sh("cat $c/.keepfs/locks");
     let waiting = |line: &&str| line.contains(" lock ") && line.contains("touch");
     eventually("a waits", SOON, || locks().lines().any(|line| waiting(&line)));
-    let pid: u32 = cluster.sh("pgrep -f \"^[^ ]*keepfs lock $a/lck\"").parse().expect("one");
+    let pid: u32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
     // Takes effect when flock(2) returns.
     support::send(pid, libc::SIGSTOP);
     drop(holder);
