@@ -38,7 +38,7 @@ pub(super) fn judge(
         MessageType::MsgAppend | MessageType::MsgHeartbeat if is_usurper(raw, message) => {
             Verdict::Ignore("another replica leads in this term")
         }
-        MessageType::MsgAppend => judge_append(message),
+        MessageType::MsgAppend => judge_append(raw, message),
         MessageType::MsgHeartbeat => judge_heartbeat(raw, message),
         MessageType::MsgAppendResponse if message.index > raw.raft.raft_log.last_index() => {
             Verdict::Ignore("it acknowledges entries that are not in the log")
@@ -143,7 +143,7 @@ fn whole(conf: &ConfState) -> bool {
     !conf.voters.is_empty() && distinct && !joint && !ids.contains(&0)
 }
 
-fn judge_append(message: &Message) -> Verdict {
+fn judge_append(raw: &RawNode<Window>, message: &Message) -> Verdict {
     // Raft takes term 0 for that of any entry beyond the log's end.
     if (message.log_term == 0) != (message.index == 0) {
         return Verdict::Ignore("it follows an entry without a term");
@@ -156,7 +156,31 @@ fn judge_append(message: &Message) -> Verdict {
         }
         (index, term) = (entry.index, entry.term);
     }
-    Verdict::Step
+    match contradiction(raw, message) {
+        Some(why) if message.term >= raw.raft.term => Verdict::Fatal(why),
+        _ => Verdict::Step,
+    }
+}
+
+/// A leader has every committed entry, or disks have lost what they acknowledged. raft-rs answers
+/// an append below its commit index without a look at it: the leader then believes that the logs
+/// match, and its follower stands still for ever.
+fn contradiction(raw: &RawNode<Window>, message: &Message) -> Option<String> {
+    let log = &raw.raft.raft_log;
+    let before = (message.index, message.log_term);
+    let entries = message.get_entries().iter().map(|entry| (entry.index, entry.term));
+    let known = std::iter::once(before).chain(entries).take_while(|(at, _)| *at <= log.committed);
+    let differs = |(at, theirs): (u64, u64)| match log.term(at) {
+        Ok(own) if own != 0 && own != theirs => Some((at, own, theirs)),
+        _ => None,
+    };
+    let (at, own, theirs) = known.into_iter().find_map(differs)?;
+    Some(format!(
+        "entry {at} of term {own} is committed, but the leader ({}) has one of term {theirs} in \
+         its place: the disks of a majority lost what they had acknowledged. What is here was not \
+         changed and may be all there is of it: keep a copy of the data directory",
+        message.from
+    ))
 }
 
 fn judge_heartbeat(raw: &RawNode<Window>, message: &Message) -> Verdict {

@@ -57,6 +57,8 @@ pub fn run(world: &mut World, line: &str) {
         "start" => world.start(number(1)),
         "snapshot" => world.snapshot(number(1)),
         "lose" => world.nodes[&number(1)].disk.lock().unwrap().lose(number(2)),
+        // wipe ID: an empty disk in its place, and nobody notices.
+        "wipe" => *world.nodes[&number(1)].disk.lock().unwrap() = crate::disk::Disk::default(),
         "damage" => world.nodes[&number(1)].disk.lock().unwrap().damage(number(2)),
         // silence ID: its disk writes and sends, but does not report until `report`.
         "silence" => world.nodes.get_mut(&number(1)).expect(line).silent = true,
