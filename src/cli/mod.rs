@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod control;
 mod daemon;
+mod inspect;
 mod key;
 mod listing;
 mod lock;
@@ -16,6 +17,7 @@ mod member;
 mod memory;
 mod mounts;
 mod playground;
+mod recover;
 mod role;
 mod serve;
 mod signals;
@@ -60,6 +62,8 @@ enum Verb {
     Sessions(listing::Args),
     /// Show every lock of the cluster, its holder, and who waits.
     Locks(listing::Args),
+    Inspect(inspect::Args),
+    Recover(recover::Args),
     Config(config::Args),
     Role(role::Args),
     Lock(lock::Args),
@@ -79,6 +83,8 @@ pub fn main() -> ExitCode {
         Verb::Member(args) => member::run(&args),
         Verb::Sessions(args) => listing::run(&args, "sessions"),
         Verb::Locks(args) => listing::run(&args, "locks"),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Recover(args) => recover::run(&args),
         Verb::Config(args) => config::run(&args),
         Verb::Role(args) => role::run(&args),
         Verb::Lock(args) => lock::run(&args),

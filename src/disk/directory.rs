@@ -2,7 +2,7 @@
 
 use super::identity::Identity;
 use super::private;
-use super::snapshots::Snapshots;
+use super::snapshots::{self, SnapshotFile, Snapshots};
 use super::starts::{self, Starts};
 use crate::error::Error;
 use crate::tree::Incarnation;
@@ -57,6 +57,32 @@ impl DataDirectory {
 
     pub fn snapshots(&self) -> Result<Snapshots, Error> {
         Snapshots::open(self.path.join("snapshots"))
+    }
+
+    /// Of a directory that may be in use; `None` if there is none in it.
+    pub fn identity_in(path: &Path) -> Result<Option<Identity>, Error> {
+        Identity::read(&path.join("identity"))
+    }
+
+    /// Of a directory that may be in use.
+    pub fn snapshots_in(path: &Path) -> Result<Vec<SnapshotFile>, Error> {
+        let snapshots = path.join("snapshots");
+        snapshots::list(&snapshots).map_err(Error::file("list", snapshots))
+    }
+
+    /// The process that uses it, if one does.
+    pub fn user_of(path: &Path) -> Result<Option<String>, Error> {
+        let path = path.join("lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::file("open", &path))?,
+        };
+        // SAFETY: the descriptor is open for the length of the call. The lock goes with it.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0 {
+            return Ok(None);
+        }
+        let holder = std::io::read_to_string(&file).map_err(Error::file("read", &path))?;
+        Ok(Some(holder.trim().to_owned()))
     }
 
     /// `None`: the directory is new.

@@ -53,6 +53,20 @@ pub struct SnapshotFile {
     pub bytes: u64,
 }
 
+/// Those in a directory, the newest first.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<SnapshotFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some((index, term)) = parse_name(&entry.file_name().to_string_lossy()) {
+            let bytes = entry.metadata()?.len();
+            files.push(SnapshotFile { index, term, path: entry.path(), bytes });
+        }
+    }
+    files.sort_by_key(|file| std::cmp::Reverse((file.index, file.term)));
+    Ok(files)
+}
+
 impl Snapshots {
     /// Removes what an interrupted writer left, and what came from peers and was not adopted.
     pub(super) fn open(path: PathBuf) -> Result<Snapshots, Error> {
@@ -67,16 +81,7 @@ impl Snapshots {
 
     /// Newest first.
     pub fn list(&self) -> io::Result<Vec<SnapshotFile>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if let Some((index, term)) = parse_name(&entry.file_name().to_string_lossy()) {
-                let bytes = entry.metadata()?.len();
-                files.push(SnapshotFile { index, term, path: entry.path(), bytes });
-            }
-        }
-        files.sort_by_key(|file| std::cmp::Reverse((file.index, file.term)));
-        Ok(files)
+        list(&self.path)
     }
 
     /// The file at exactly this place, if it is (still) there.

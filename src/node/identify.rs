@@ -34,10 +34,9 @@ pub fn identify(
         {
             agree_with(&identity, list).map_err(problem)?;
         }
-        if let Start::Bootstrap(list) = &config.start
-            && identity.id != NOBODY
+        if identity.id != NOBODY
             && identity.cluster.is_none()
-            && let Some(joined) = join_instead(config, list, &identity, listener, &keyring()?)
+            && let Some(joined) = join_instead(config, &identity, listener, &keyring()?)
         {
             forget_founding(directory, &identity).map_err(problem)?;
             directory.write_identity(&joined)?;
@@ -161,14 +160,14 @@ fn found(
 /// and is told by the others if it cannot.
 fn join_instead(
     config: &NodeConfig,
-    founders: &[(String, String)],
     identity: &Identity,
     listener: &Listener,
     keyring: &Keyring,
 ) -> Option<Identity> {
-    let others = founders.iter().filter(|(name, _)| *name != config.name);
-    let at: Vec<String> = others.map(|(_, address)| address.clone()).collect();
-    let joined = join(config, &at, listener, identity.incarnation, keyring).ok()?;
+    let others = identity.members.iter().filter(|member| member.id != identity.id);
+    let at: Vec<String> = others.map(|member| member.address.clone()).collect();
+    let joined = join(config, &at, listener, identity.incarnation, keyring);
+    let joined = joined.inspect_err(|error| info!("goes on as a founder: {error}")).ok()?;
     (joined.id != identity.id).then_some(joined)
 }
 

@@ -14,6 +14,7 @@ mod clock;
 mod driver;
 mod identify;
 mod metrics;
+pub mod offline;
 mod persist;
 mod recovery;
 mod shared;

@@ -140,7 +140,9 @@ impl Shared {
         frames.send(kind::HELLO, &self.hello(member.id, purpose))?;
         let answer: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
         let welcome = answer.map_err(denied)?;
-        if welcome.id != member.id || !is_known(member, &subject) {
+        // Whoever comes as one that is no member any more may be told so.
+        let is_member = self.member(member.id).is_some();
+        if welcome.id != member.id || (is_member && !is_known(member, &subject)) {
             return Err(denied(self.stranger(member)));
         }
         self.have_lived_through(welcome.remembered, &subject.name).map_err(denied)?;
@@ -174,9 +176,10 @@ impl Shared {
         }
         let name = &self.name;
         let text = format!(
-            "{theirs} has heard of a later start of {name} than its data directory knows: it is an \
-             old copy, and has forgotten what {name} promised since; `keepfs member replace \
-             {name}` on another host makes room for it, then start it with an empty directory"
+            "{theirs} has heard of a start of {name} that its data directory does not know: it was \
+             wiped, or is an old copy, and has forgotten what {name} promised since; `keepfs \
+             member replace {name}` on another host makes room for it, then start it with an empty \
+             directory"
         );
         handler.is_copy(&text);
         Err(text.into())

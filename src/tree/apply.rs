@@ -27,6 +27,13 @@ impl Tree {
         outcome
     }
 
+    /// A cluster of its own begins with what is here, in place of the next entry.
+    pub fn refound(&mut self, cluster: u128, members: Vec<Member>) {
+        self.zxid += 1;
+        self.cluster = Some(cluster);
+        self.members = members;
+    }
+
     fn execute(&mut self, proposal: &Proposal) -> Outcome {
         let mut edit = Edit { tree: self, session: proposal.session, changes: Vec::new() };
         let reply = edit.execute(&proposal.command);

@@ -383,7 +383,7 @@ fn a_data_directory_that_does_not_know_a_start_somebody_heard_of_is_a_copy() {
     let copy = run(again, Identity { start: 13, ..identity(2) }, &members);
     eventually("one that does not finds out", || copy.heard.copy.lock().is_some());
     let why = copy.heard.copy.lock().clone().unwrap();
-    assert!(why.contains("old copy") && why.contains("keepfs member replace r2"), "{why}");
+    assert!(why.contains("an old copy") && why.contains("keepfs member replace r2"), "{why}");
     for _ in 0..20 {
         copy.say(1, 8);
         std::thread::sleep(Duration::from_millis(5));

@@ -100,6 +100,15 @@ impl Cluster {
         self.replicas.push(replica);
     }
 
+    /// A replica whose data directory is empty joins the one at `at`.
+    pub fn join_again(&mut self, index: usize, at: usize) {
+        let address = self.replicas[at].address.clone();
+        let replica = &mut self.replicas[index];
+        replica.joins = Some(address);
+        replica.run("");
+        replica.wait_ready();
+    }
+
     /// Starts these replicas' processes.
     pub fn run(&mut self, which: &[usize]) {
         let founder = |replica: &Replica| format!("{}={}", replica.name, replica.address);
@@ -203,6 +212,17 @@ impl Replica {
             code.is_some()
         });
         code?.code()
+    }
+
+    /// The exit code of a replica that gives up, and what it logged.
+    pub fn ends_by_itself(&mut self) -> (Option<i32>, String) {
+        let mut process = self.process.take().expect("a running replica");
+        let mut code = None;
+        eventually("a replica ends by itself", Duration::from_secs(30), || {
+            code = process.try_wait().unwrap();
+            code.is_some()
+        });
+        (code.and_then(|code| code.code()), fs::read_to_string(self.log()).unwrap())
     }
 
     /// `.keepfs/status.json`, if it answers within 5 s.

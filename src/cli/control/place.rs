@@ -60,7 +60,7 @@ fn reach<T>(path: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Resul
     };
     let directory: File =
         OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(directory)?;
-    with(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name))
+    with(&Path::new("/dev/fd").join(directory.as_raw_fd().to_string()).join(name))
 }
 
 #[cfg(test)]
