@@ -11,7 +11,7 @@ pub use units::{Size, Span};
 
 use crate::error::Error;
 use crate::limits;
-use crate::node::{NodeConfig, Start};
+use crate::node::{NodeConfig, Start, TOKEN_PREFIX};
 use crate::tree::TreeLimits;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -65,8 +65,8 @@ settings! {
     /// Needed at the first start only.
     bootstrap: Vec<String> = Vec::new(),
         example "[\"web1=10.0.0.1:7411\", \"web2=10.0.0.2:7411\", \"web3=10.0.0.3:7411\"]";
-    /// Join the running cluster that answers at any of these HOST:PORT. Needed at the first start
-    /// only.
+    /// Join the running cluster that answers at any of these HOST:PORT, or by one token. Needed at
+    /// the first start only.
     join: Vec<String> = Vec::new(), example "[\"10.0.0.1:7411\", \"10.0.0.2:7411\"]";
     /// Mount the tree here. Without it, this replica votes and stores but has no mount.
     mount: Option<PathBuf> = None, example "\"/keep\"";
@@ -170,7 +170,10 @@ impl Config {
         let founders = self.founders().map_err(Error::Configuration)?;
         let start = match (founders.is_empty(), self.join.is_empty()) {
             (false, _) => Start::Bootstrap(founders),
-            (true, false) => Start::Join(self.join.clone()),
+            (true, false) => match &self.join[..] {
+                [token] if token.starts_with(TOKEN_PREFIX) => Start::JoinByToken(token.parse()?),
+                addresses => Start::Join(addresses.to_vec()),
+            },
             (true, true) => Start::Existing,
         };
         Ok(NodeConfig {

@@ -1,6 +1,7 @@
 //! A replica in the foreground: started, mounted, watched, and stopped in the right order.
 
 use super::control::ControlSocket;
+use super::key_watch::KeyWatch;
 use super::memory::Memory;
 use super::signals;
 use crate::backup::{Backup, BackupConfig};
@@ -98,6 +99,7 @@ fn watch(
     memory: &mut Memory,
 ) -> Result<(), Error> {
     let never = never();
+    let mut key = KeyWatch::new(node.key_file());
     let mut unmounted = mount.map_or(&never, MountHandle::ended);
     loop {
         select! {
@@ -117,6 +119,7 @@ fn watch(
                     });
                 }
                 memory.look(node);
+                key.look(node);
             }
         }
     }

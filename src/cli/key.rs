@@ -2,7 +2,7 @@
 
 use crate::disk::private;
 use crate::error::Error;
-use crate::peers::identity::Secret;
+use crate::peers::identity::{Keyring, Secret};
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -21,13 +21,46 @@ use std::process::ExitCode;
 Example:
   keepfs key > /etc/keepfs.key        once; then copy it to the other hosts, for instance by
   scp -p /etc/keepfs.key web2:/etc/   and start each with --key /etc/keepfs.key")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// Write it to FILE, which must not exist, instead of standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
+#[derive(clap::Subcommand)]
+enum Verb {
+    Rotate(Rotate),
+}
+
+/// Replace the key of a running cluster, in three steps.
+///
+/// Each step changes FILE; copy it to every host before the next. Running replicas see that within
+/// a second, and go on meanwhile. Until the last step certificates of both keys are believed.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  keepfs key rotate begin  /etc/keepfs.key      the new key is believed too
+  keepfs key rotate switch /etc/keepfs.key      and makes the certificates
+  keepfs key rotate finish /etc/keepfs.key      the old one is believed no more")]
+struct Rotate {
+    step: Step,
+    file: PathBuf,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Step {
+    Begin,
+    Switch,
+    Finish,
+}
+
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    if let Some(Verb::Rotate(Rotate { step, file })) = &args.verb {
+        return rotate(*step, file);
+    }
     match &args.output {
         Some(path) => write_new(path)?,
         None => {
@@ -36,6 +69,32 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             super::print(format!("{}\n", &*Secret::generate()?.to_text()).as_bytes())?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate(step: Step, path: &Path) -> Result<ExitCode, Error> {
+    let keyring = Keyring::read(path)?;
+    let next = match step {
+        Step::Begin => keyring.begin(),
+        Step::Switch => keyring.switch(),
+        Step::Finish => keyring.finish(),
+    };
+    let next = next.map_err(|error| match error {
+        Error::Configuration(why) => {
+            Error::Configuration(format!("the key {} {why}", path.display()))
+        }
+        other => other,
+    })?;
+    private::replace_file(path, next.to_text().as_bytes()).map_err(Error::file("write", path))?;
+    super::say(match step {
+        Step::Begin => {
+            "The new key is in it too. Copy it to every host, then: keepfs key rotate switch"
+        }
+        Step::Switch => {
+            "The new key comes first. Copy it to every host, then: keepfs key rotate finish"
+        }
+        Step::Finish => "Only the new key is left. Copy it to every host.",
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +128,6 @@ fn make_private(output: io::Result<impl Into<File>>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::identity::Keyring;
 
     #[test]
     fn a_key_is_made_once_and_private() {

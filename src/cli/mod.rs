@@ -11,6 +11,7 @@ mod control;
 mod daemon;
 mod inspect;
 mod key;
+mod key_watch;
 mod listing;
 mod lock;
 mod member;
@@ -22,6 +23,7 @@ mod role;
 mod serve;
 mod signals;
 mod status;
+mod token;
 mod up;
 
 use crate::error::Error;
@@ -56,6 +58,7 @@ enum Verb {
     Up(up::Args),
     Serve(serve::Args),
     Key(key::Args),
+    Token(token::Args),
     Status(status::Args),
     Member(member::Args),
     /// Show the sessions of the cluster: the hosts whose locks and ephemeral entries live.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Verb::Up(args) => up::run(&args),
         Verb::Serve(args) => serve::run(&args),
         Verb::Key(args) => key::run(&args),
+        Verb::Token(args) => token::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Member(args) => member::run(&args),
         Verb::Sessions(args) => listing::run(&args, "sessions"),

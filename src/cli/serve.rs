@@ -44,8 +44,8 @@ pub struct Args {
     /// Found a new cluster of these replicas.
     #[arg(long, value_name = "NAME=HOST:PORT", value_delimiter = ',', conflicts_with = "join")]
     bootstrap: Option<Vec<String>>,
-    /// Join the running cluster that answers at any of these.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    /// Join the running cluster that answers at any of these, or by a token (see `keepfs token`).
+    #[arg(long, value_name = "HOST:PORT|TOKEN", value_delimiter = ',')]
     join: Option<Vec<String>>,
     /// Mount the tree here.
     #[arg(long, value_name = "DIR")]

@@ -3,6 +3,7 @@
 use super::{Config, Size, Span};
 use crate::error::Error;
 use crate::limits;
+use crate::node::TOKEN_PREFIX;
 
 impl Config {
     /// Says a broken bound or relation back, with both values.
@@ -42,7 +43,8 @@ impl Config {
 
     fn validate_cluster(&self) -> Result<(), String> {
         check_name(&self.name())?;
-        for address in self.listen.iter().chain(&self.join) {
+        let token = |join: &&String| join.starts_with(TOKEN_PREFIX);
+        for address in self.listen.iter().chain(self.join.iter().filter(|join| !token(join))) {
             check_address(address)?;
         }
         if !self.bootstrap.is_empty() && !self.join.is_empty() {

@@ -180,17 +180,3 @@ fn lock(directory: &Path) -> Result<File, Error> {
     write_pid(&mut file).map_err(Error::file("write", &path))?;
     Ok(file)
 }
-
-/// Writes `bytes` at `path`, so that after a crash there is the old file or the new one, whole.
-pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = private::create(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
-}
-
-pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
-    File::open(path)?.sync_all()
-}

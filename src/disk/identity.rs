@@ -1,6 +1,6 @@
 //! `DIR/identity`: whose data directory this is. A few lines of TOML that operators can read.
 
-use super::directory::replace_file;
+use super::private::replace_file;
 use crate::error::Error;
 use crate::tree::{Incarnation, Member, ReplicaId};
 use serde::{Deserialize, Serialize};

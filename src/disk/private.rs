@@ -5,7 +5,7 @@
 use crate::error::Error;
 use log::warn;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -28,7 +28,22 @@ pub fn create(path: &Path) -> io::Result<File> {
 
 /// [`fs::write`], private.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    io::Write::write_all(&mut create(path)?, bytes)
+    create(path)?.write_all(bytes)
+}
+
+/// Writes `bytes` at `path`, so that after a crash there is the old file or the new one, whole.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let aside = path.with_extension("new");
+    let mut file = create(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, &path)?;
+    sync_directory(path.parent().unwrap_or(Path::new("/")))
+}
+
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Makes a directory that is missing, private. Its missing parents get the usual mode: they are the

@@ -1,10 +1,10 @@
 //! Whose data directory this is: read from it, or made when it is new.
 
 use super::{KEY_FILE, NodeConfig, Start};
-use crate::disk::{DataDirectory, Disk, Identity, LogState, RaftLog};
+use crate::disk::{DataDirectory, Disk, Identity, LogState, RaftLog, private};
 use crate::error::Error;
 use crate::limits::REPLICAS_MAX;
-use crate::peers::identity::Keyring;
+use crate::peers::identity::{Keyring, Token};
 use crate::peers::{self, Listener};
 use crate::tree::{Incarnation, Member, ReplicaId};
 use log::info;
@@ -52,11 +52,14 @@ pub fn identify(
             "is empty; found a cluster with --bootstrap, or join one with --join".into(),
         ));
     }
-    let keyring = keyring()?;
     let incarnation = known.map_or_else(DataDirectory::new_incarnation, Ok)?;
+    let keyring = match &config.start {
+        Start::JoinByToken(token) => come_by(token, config, directory, incarnation)?,
+        _ => keyring()?,
+    };
     let identity = match &config.start {
         Start::Bootstrap(list) => found(&config.name, list, incarnation)?,
-        Start::Join(addresses) => {
+        Start::Join(addresses) | Start::JoinByToken(Token { addresses, .. }) => {
             // It is known by this already if it crashes before it hears that it has joined.
             directory.write_identity(&nobody(&config.name, incarnation))?;
             join(config, addresses, listener, incarnation, &keyring)?
@@ -65,6 +68,25 @@ pub fn identify(
     };
     directory.write_identity(&identity)?;
     Ok((identity, keyring))
+}
+
+/// The key that a token gives. It is asked for once, and kept in the data directory.
+fn come_by(
+    token: &Token,
+    config: &NodeConfig,
+    directory: &DataDirectory,
+    incarnation: Incarnation,
+) -> Result<Keyring, Error> {
+    let kept = config.data.join(KEY_FILE);
+    if kept.exists() {
+        return Keyring::read(&kept);
+    }
+    // Should the answer be lost, it asks again as the same.
+    directory.write_identity(&nobody(&config.name, incarnation))?;
+    let keyring = peers::redeem(token, &config.name, incarnation)?;
+    private::replace_file(&kept, keyring.to_text().as_bytes())
+        .map_err(Error::file("write", &kept))?;
+    Ok(keyring)
 }
 
 /// What makes this process a part of its cluster.

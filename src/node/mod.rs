@@ -23,6 +23,7 @@ mod start;
 mod status;
 pub mod streams;
 
+pub use crate::peers::identity::token::PREFIX as TOKEN_PREFIX;
 pub use crate::replica::{Answer, Applied, Batch, Failure};
 pub use crate::tree::ReplicaId;
 pub use status::{MemberStatus, Status};
@@ -30,6 +31,7 @@ pub use status::{MemberStatus, Status};
 use crate::disk::FaultInjector;
 use crate::error::Error;
 use crate::peers::bulk::Bulk;
+use crate::peers::identity::{Keyring, Token};
 use crate::replica::MembersAnswer;
 use crate::tree::{Command, Incarnation, Member, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
@@ -74,6 +76,8 @@ pub enum Start {
     Bootstrap(Vec<(String, String)>),
     /// A running cluster, reached at any of these addresses.
     Join(Vec<String>),
+    /// A running cluster, by a token, which gives the key too.
+    JoinByToken(Token),
     /// Only an existing data directory will do.
     Existing,
 }
@@ -246,6 +250,17 @@ impl Node {
     /// Counters and gauges in the Prometheus text format.
     pub fn metrics(&self) -> String {
         metrics::render(self.shared())
+    }
+
+    /// The cluster's key file, which an operator may change while the node runs.
+    pub fn key_file(&self) -> PathBuf {
+        let config = &self.shared().config;
+        config.key.clone().unwrap_or_else(|| config.data.join(KEY_FILE))
+    }
+
+    /// Reads the key file again: for a rotation.
+    pub fn read_key_again(&self) -> Result<(), Error> {
+        self.shared().peers.set_keyring(Keyring::read(&self.key_file())?)
     }
 
     /// The side channel for big things between replicas.

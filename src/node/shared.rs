@@ -8,6 +8,7 @@ use super::{Done, Event, NodeConfig};
 use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
 use crate::mailbox::Mailbox;
 use crate::panics;
+use crate::peers::identity::token::Claims;
 use crate::peers::{PeerHandler, Peers, TurnedAway};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
@@ -257,6 +258,20 @@ impl PeerHandler for Shared {
     ) -> Result<Vec<Member>, String> {
         let (name, address) = (name.to_string(), address.to_string());
         self.change_members(|answer| Job::AddMember { name, address, incarnation, answer })
+    }
+
+    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String> {
+        let Claims { id: token, expires, uses, .. } = *claims;
+        let session = self.belief.session().ok_or("this replica has no session; ask another")?;
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let command = Command::RedeemToken { token, expires, uses, joiner };
+        let done: Done = Box::new(move |answer| drop(tell.send(answer)));
+        self.tell(Job::Submit { session, command, done });
+        match told.recv_timeout(MEMBERSHIP_TIMEOUT) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(Failure::Refused(_))) => Err("it is over, revoked or used up".into()),
+            _ => Err("the cluster cannot say now; try again".into()),
+        }
     }
 
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String> {

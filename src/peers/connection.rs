@@ -13,6 +13,8 @@ pub mod kind {
     pub const HELLO: u8 = 1;
     pub const WELCOME: u8 = 2;
     pub const MESSAGE: u8 = 3;
+    pub const REDEEM: u8 = 4;
+    pub const GRANT: u8 = 5;
     pub const BULK_REQUEST: u8 = 16;
     pub const BULK_DATA: u8 = 17;
     pub const BULK_READY: u8 = 18;
@@ -22,7 +24,7 @@ pub mod kind {
     /// The longest payload of a kind, bytes; 0 if there is no such kind.
     pub fn bytes_max(kind: u8) -> usize {
         match kind {
-            HELLO | WELCOME | BULK_READY => 4 << 10,
+            HELLO | WELCOME | REDEEM | GRANT | BULK_READY => 4 << 10,
             BULK_REQUEST | BULK_ERROR => 64 << 10,
             BULK_RECEIPT => super::super::bulk::RECEIPT_BYTES_MAX + 16,
             BULK_DATA => super::super::bulk::CHUNK_BYTES + 16,

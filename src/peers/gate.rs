@@ -8,6 +8,7 @@
 use super::connection::{announced, decode, invalid, kind};
 use super::hello::{HELLO_TIMEOUT, Hello};
 use super::quiet::Quiet;
+use super::redemption::Redeem;
 use super::socket;
 use super::wire::{Wire, refused};
 use crate::format::frame;
@@ -45,6 +46,14 @@ struct Stranger {
     said: Vec<u8>,
 }
 
+/// What it says of itself.
+pub enum First {
+    /// It has a certificate.
+    Hello(Hello),
+    /// It has a token.
+    Redeem(Redeem),
+}
+
 /// What becomes of one that was heard.
 enum Next {
     Waits(Box<Stranger>),
@@ -54,7 +63,7 @@ enum Next {
 /// One that has said who it is; the certificate says whether that is true.
 pub struct Arrival {
     pub wire: Wire,
-    pub hello: Hello,
+    pub first: First,
     pub from: SocketAddr,
 }
 
@@ -77,7 +86,7 @@ impl Gate {
                 false => Ok(None),
             };
             let (from, come) = (stranger.from, stranger.come);
-            match heard.and_then(|hello| stranger.goes_on(hello)) {
+            match heard.and_then(|first| stranger.goes_on(first)) {
                 Ok(Next::Waits(stranger)) => self.waiting.push(*stranger),
                 Ok(Next::Arrives(arrival)) => arrivals.push(*arrival),
                 // Somebody looked whether the port is open.
@@ -169,7 +178,7 @@ fn complaint(from: SocketAddr, error: &io::Error) -> String {
 
 impl Stranger {
     /// Takes what has come; what it says of itself, once that is whole.
-    fn listen(&mut self) -> io::Result<Option<Hello>> {
+    fn listen(&mut self) -> io::Result<Option<First>> {
         loop {
             self.speak()?;
             let left = (COME_BYTES_MAX - self.come) as u64;
@@ -187,8 +196,8 @@ impl Stranger {
                 let _ = self.speak();
                 return Err(refused(error));
             }
-            if let Some(hello) = self.hear()? {
-                return Ok(Some(hello));
+            if let Some(first) = self.hear()? {
+                return Ok(Some(first));
             }
         }
     }
@@ -205,7 +214,7 @@ impl Stranger {
     }
 
     /// Its first frame, once that is whole.
-    fn hear(&mut self) -> io::Result<Option<Hello>> {
+    fn hear(&mut self) -> io::Result<Option<First>> {
         if self.tls.is_handshaking() {
             return Ok(None);
         }
@@ -219,7 +228,7 @@ impl Stranger {
             }
         }
         match announced(&self.said)? {
-            Some((kind, _)) if kind != kind::HELLO => {
+            Some((kind, _)) if kind != kind::HELLO && kind != kind::REDEEM => {
                 return Err(invalid(format!("frame of kind {kind} where its name was due")));
             }
             _ => {}
@@ -227,7 +236,11 @@ impl Stranger {
         let whole = frame::parse(&self.said).map_err(|error| invalid(error.to_string()))?;
         match whole {
             Some(frame) if frame.encoded_bytes() == self.said.len() => {
-                decode(frame.payload).map(Some)
+                let first = match frame.kind {
+                    kind::REDEEM => First::Redeem(decode(frame.payload)?),
+                    _ => First::Hello(decode(frame.payload)?),
+                };
+                Ok(Some(first))
             }
             Some(_) => Err(invalid("it goes on before it was answered")),
             None => Ok(None),
@@ -235,12 +248,12 @@ impl Stranger {
     }
 
     /// Once it has said who it is, its connection is for a thread of its own.
-    fn goes_on(mut self, hello: Option<Hello>) -> io::Result<Next> {
-        let Some(hello) = hello else { return Ok(Next::Waits(Box::new(self))) };
+    fn goes_on(mut self, first: Option<First>) -> io::Result<Next> {
+        let Some(first) = first else { return Ok(Next::Waits(Box::new(self))) };
         self.speak()?;
         self.stream.set_nonblocking(false)?;
         let mut wire = Wire::accepted(self.stream, self.tls);
         wire.set_timeout(Some(HELLO_TIMEOUT))?;
-        Ok(Next::Arrives(Box::new(Arrival { wire, hello, from: self.from })))
+        Ok(Next::Arrives(Box::new(Arrival { wire, first, from: self.from })))
     }
 }

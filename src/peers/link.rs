@@ -112,6 +112,16 @@ impl Link {
         self.out.lock().queue.len()
     }
 
+    /// Ends the connection; the thread makes another.
+    pub fn dial_anew(&self) {
+        let mut out = self.out.lock();
+        if let Some(stream) = &out.stream {
+            let _ = stream.shutdown(Shutdown::Both);
+            out.error = Some(io::Error::other("the cluster's key has changed"));
+            self.work.notify_one();
+        }
+    }
+
     pub fn close(&self) {
         let mut out = self.out.lock();
         out.closed = true;

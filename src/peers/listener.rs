@@ -2,11 +2,11 @@
 
 use super::bulk::Bulk;
 use super::connection::{Frames, decode, invalid, kind};
-use super::gate::{Arrival, Gate};
+use super::gate::{Arrival, First, Gate};
 use super::hello::{Hello, Purpose, Standing};
 use super::identity::Subject;
 use super::quiet::Quiet;
-use super::{PeerHandler, Shared};
+use super::{PeerHandler, Shared, redemption};
 use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::ReplicaId;
@@ -149,8 +149,13 @@ fn accept(context: &Context) {
     }
 }
 
-/// Starts the thread of one connection.
+/// Starts the thread of one connection, of one that has shown who it is, or a token.
 fn serve(context: &Context, arrival: Arrival) -> io::Result<()> {
+    let from = match &arrival.first {
+        First::Hello(hello) => arrival.wire.subject().map(|_| hello.from)?,
+        First::Redeem(redeem) if redemption::is_token(&context.shared, redeem) => ReplicaId(0),
+        First::Redeem(_) => return Err(invalid("its token is not of this cluster")),
+    };
     let mut state = context.shared.listener.state.lock();
     if state.stopped {
         return Ok(());
@@ -160,7 +165,7 @@ fn serve(context: &Context, arrival: Arrival) -> io::Result<()> {
     }
     state.next += 1;
     let number = state.next;
-    let (stream, from) = (arrival.wire.stream().clone(), arrival.hello.from);
+    let stream = arrival.wire.stream().clone();
     state.open.insert(number, Open { stream, from });
     let context = context.clone();
     let thread = std::thread::Builder::new().name("from-peer".into()).spawn(move || {
@@ -182,7 +187,14 @@ fn serve(context: &Context, arrival: Arrival) -> io::Result<()> {
 }
 
 fn converse(context: &Context, arrival: Arrival) -> io::Result<()> {
-    let Arrival { wire, hello, from } = arrival;
+    let Arrival { wire, first, from } = arrival;
+    let hello = match first {
+        First::Hello(hello) => hello,
+        First::Redeem(redeem) => {
+            let frames = Frames::new(wire);
+            return redemption::answer(&context.shared, &*context.handler, frames, &redeem);
+        }
+    };
     let subject = wire.subject()?;
     let mut frames = Frames::new(wire);
     let applied = context.handler.applied();

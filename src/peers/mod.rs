@@ -15,17 +15,20 @@ pub mod identity;
 mod link;
 mod listener;
 mod quiet;
+mod redemption;
 mod socket;
 mod wire;
 
 pub use hello::{Reason, TurnedAway, Welcome};
 pub use listener::Listener;
+pub use redemption::redeem;
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::{Incarnation, Member, ReplicaId, Zxid};
 use bulk::Bulk;
 use former::Former;
+use identity::token::Claims;
 use identity::{Credentials, Keyring, Role, Subject};
 use link::Link;
 use parking_lot::{Mutex, RwLock};
@@ -65,6 +68,8 @@ pub trait PeerHandler: Send + Sync {
         address: &str,
         incarnation: Incarnation,
     ) -> Result<Vec<Member>, String>;
+    /// Somebody shows a token of this cluster: the log says whether it may come by it.
+    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String>;
     /// The member that `id` is was heard, in this start of it: to be made durable before anything
     /// it says is believed. Why it must not be, else.
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String>;
@@ -229,6 +234,23 @@ impl Peers {
         if *credentials.subject() != subject {
             let keyring = credentials.keyring().clone();
             *credentials = Arc::new(Credentials::new(keyring, subject)?);
+        }
+        Ok(())
+    }
+
+    /// The key file has changed: from here on certificates are made and believed by this keyring. A
+    /// secret that is in it no more is not believed on connections that are there, either: they are
+    /// dialled anew.
+    pub fn set_keyring(&self, keyring: Keyring) -> Result<(), Error> {
+        let mut credentials = self.shared.credentials.write();
+        let stays = |secret| keyring.trusted().contains(secret);
+        let all_stay = credentials.keyring().trusted().iter().all(stays);
+        let subject = credentials.subject().clone();
+        *credentials = Arc::new(Credentials::new(keyring, subject)?);
+        drop(credentials);
+        if !all_stay {
+            self.shared.listener.cut(|_| false);
+            self.shared.links.lock().values().for_each(|link| link.dial_anew());
         }
         Ok(())
     }

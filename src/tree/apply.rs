@@ -88,6 +88,10 @@ impl Edit<'_> {
                 Ok(Reply::Done)
             }
             Command::Work => self.go_on(),
+            Command::RedeemToken { token, expires, uses, joiner } => {
+                self.redeem_token(*token, *expires, *uses, *joiner)
+            }
+            Command::RevokeToken { token } => self.revoke_token(*token),
             Command::SetMembers { members } => {
                 self.set_members(members);
                 Ok(Reply::Done)

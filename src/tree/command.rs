@@ -141,6 +141,16 @@ pub enum Command {
     /// Goes on with what was too much for one entry: see [`super::Tree::has_work`]. Proposed
     /// without a session.
     Work,
+    /// `joiner`, a number of its own, comes by a token; what a token says was checked before.
+    RedeemToken {
+        token: u64,
+        expires: Stamp,
+        uses: u32,
+        joiner: u64,
+    },
+    RevokeToken {
+        token: u64,
+    },
 }
 
 /// One replica in the address book.

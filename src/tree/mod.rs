@@ -15,6 +15,7 @@ mod check;
 mod command;
 mod content;
 mod create;
+mod credentials;
 mod data;
 mod digest;
 mod directory;
@@ -79,6 +80,7 @@ pub struct Tree {
     limits: TreeLimits,
     /// Turns names into cookies.
     name_key: NameKey,
+    tokens: credentials::Tokens,
     /// Data, names and xattrs, orphans' included.
     bytes: u64,
     /// [`WORK_IN_ONE_ENTRY_MAX`], but in tests.
@@ -142,6 +144,7 @@ impl Tree {
             cluster: None,
             limits: TreeLimits { file_bytes: 0, tree_bytes: 0, inodes: 0 },
             name_key: NameKey::default(),
+            tokens: credentials::Tokens::new(),
             bytes: 0,
             work_in_one_entry: WORK_IN_ONE_ENTRY_MAX,
         }

@@ -10,6 +10,7 @@
 //! holds a hash over the headers before it, in order: what is cut short or spliced is as damaged as
 //! a flipped bit. Bytes are the same for equal trees.
 
+use super::credentials::Tokens;
 use super::directory::{Cookie, Entries};
 use super::home::Home;
 use super::inode::Inode;
@@ -54,6 +55,7 @@ struct Head {
     cluster: Option<u128>,
     limits: TreeLimits,
     name_key: NameKey,
+    tokens: Tokens,
 }
 
 /// One name of a directory. Directories come without their entries, which may be millions.
@@ -85,6 +87,7 @@ impl Tree {
             cluster: self.cluster,
             limits: self.limits,
             name_key: self.name_key,
+            tokens: self.tokens.clone(),
         };
         frames.record(Section::Head, &head)?;
         for (session, of) in self.sessions.iter() {
@@ -153,6 +156,7 @@ impl Tree {
                 self.cluster = head.cluster;
                 self.limits = head.limits;
                 self.name_key = head.name_key;
+                self.tokens = head.tokens;
                 Ok(())
             }
             Section::Session => {

@@ -5,7 +5,8 @@ mod bulk;
 mod key;
 mod strangers;
 
-use keepfs::peers::identity::{Keyring, Secret};
+use keepfs::peers::identity::token::Claims;
+use keepfs::peers::identity::{Keyring, Role, Secret, Token};
 use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig, Reason, TurnedAway};
 use keepfs::replica::PeerMessage;
 use keepfs::tree::{Member, ReplicaId};
@@ -30,6 +31,8 @@ struct Heard {
     lived: Mutex<Vec<u64>>,
     copy: Mutex<Option<String>>,
     turned_away: Mutex<Vec<TurnedAway>>,
+    /// Who came by which token.
+    redeemed: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl PeerHandler for Heard {
@@ -47,6 +50,15 @@ impl PeerHandler for Heard {
 
     fn join(&self, name: &str, _: &str, _: u64) -> Result<Vec<Member>, String> {
         Err(format!("no room for {name}"))
+    }
+
+    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String> {
+        let mut redeemed = self.redeemed.lock();
+        if !redeemed.contains_key(&joiner) && redeemed.len() >= claims.uses as usize {
+            return Err("used up".into());
+        }
+        redeemed.insert(joiner, claims.id);
+        Ok(())
     }
 
     fn meet(&self, id: ReplicaId, incarnation: u64, start: u64) -> Result<(), String> {
@@ -341,6 +353,31 @@ fn a_join_that_is_refused_says_why() {
     let ask_to_join = keepfs::peers::ask_to_join;
     let error = ask_to_join(&address, "new", 5, keyring(), "127.0.0.1:1").unwrap_err().to_string();
     assert!(error.contains("no room for new") && error.contains(&address), "{error}");
+}
+
+#[test]
+fn a_token_gives_the_key_to_whom_it_is_for_as_often_as_it_says() {
+    let (one, _two) = pair(identity(1), identity(2));
+    let at = vec![one.peers.address().to_string()];
+    let token = |keyring: &Keyring, name: Option<&str>| {
+        let name = name.map(str::to_owned);
+        Token::new(keyring, at.clone(), Role::Replica, name, u64::MAX, 1).unwrap()
+    };
+    let redeem = |token: &Token, name: &str, joiner| keepfs::peers::redeem(token, name, joiner);
+    let own = token(&keyring(), Some("new"));
+    let other = redeem(&own, "old", 1).unwrap_err().to_string();
+    assert!(other.contains("not for old"), "{other}");
+    assert_eq!(redeem(&own, "new", 1).unwrap(), keyring());
+    assert_eq!(redeem(&own, "new", 1).unwrap(), keyring(), "the same again");
+    let second = redeem(&own, "new", 2).unwrap_err().to_string();
+    assert!(second.contains("used up"), "{second}");
+    // One of another cluster is not even told to this one; a forged one is not listened to.
+    let foreign = Keyring::new(Secret::generate().unwrap(), None);
+    let stranger = redeem(&token(&foreign, None), "new", 3).unwrap_err().to_string();
+    assert!(stranger.contains("do both have the same key?"), "{stranger}");
+    let forged = Token { fingerprint: own.fingerprint, ..token(&foreign, None) };
+    assert!(redeem(&forged, "new", 3).is_err());
+    assert_eq!(one.heard.redeemed.lock().len(), 1);
 }
 
 #[test]

@@ -84,9 +84,11 @@ impl Authority {
     }
 }
 
-/// What names a certificate in a token: SHA-256, in hexadecimal.
-pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    hex(digest(&SHA256, certificate).as_ref())
+/// What names a certificate in a token: SHA-256.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    bytes
 }
 
 /// The name tells authorities apart, for a verifier looks its issuer up by that.
@@ -122,7 +124,7 @@ mod tests {
         let secret = Secret::generate().unwrap();
         let [one, two] = [Authority::of(&secret).unwrap(), Authority::of(&secret).unwrap()];
         assert_eq!(one.certificate(), two.certificate());
-        assert_eq!(fingerprint(one.certificate()).len(), 64);
+        assert_eq!(fingerprint(one.certificate()), fingerprint(two.certificate()));
         let other = Authority::of(&Secret::generate().unwrap()).unwrap();
         assert_ne!(one.certificate(), other.certificate());
     }

@@ -4,10 +4,11 @@
 mod authority;
 mod secret;
 mod tls;
+pub mod token;
 
-pub use authority::fingerprint;
 pub use secret::{Keyring, Secret};
-pub use tls::{Credentials, subject_of};
+pub use tls::{Credentials, subject_of, token_client};
+pub use token::Token;
 
 use std::fmt;
 use std::str::FromStr;

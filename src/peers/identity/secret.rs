@@ -119,6 +119,46 @@ impl Keyring {
         text
     }
 
+    /// The first step of a rotation: a new secret is believed beside the old one.
+    ///
+    /// # Errors
+    /// If another rotation is under way.
+    pub fn begin(mut self) -> Result<Keyring, Error> {
+        if self.0.len() != 1 {
+            let text = "holds two secrets: a rotation is under way; go on with it";
+            return Err(Error::Configuration(text.into()));
+        }
+        self.0.push(Secret::generate()?);
+        Ok(self)
+    }
+
+    /// The second: the other secret makes certificates. Twice is a step back.
+    ///
+    /// # Errors
+    /// If no rotation is under way.
+    pub fn switch(mut self) -> Result<Keyring, Error> {
+        self.must_rotate()?;
+        self.0.swap(0, 1);
+        Ok(self)
+    }
+
+    /// The last: only the secret that makes certificates is believed.
+    ///
+    /// # Errors
+    /// If no rotation is under way.
+    pub fn finish(mut self) -> Result<Keyring, Error> {
+        self.must_rotate()?;
+        self.0.truncate(1);
+        Ok(self)
+    }
+
+    fn must_rotate(&self) -> Result<(), Error> {
+        match self.0.len() {
+            2 => Ok(()),
+            _ => Err(Error::Configuration("holds one secret: begin the rotation first".into())),
+        }
+    }
+
     /// The one that makes certificates.
     pub fn signs(&self) -> &Secret {
         &self.0[0]
@@ -178,6 +218,20 @@ mod tests {
         for wrong in ["", "# nothing\n", "abc\n", &"0".repeat(63), &"g".repeat(64)] {
             assert!(Keyring::parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_rotation_ends_with_the_new_secret_alone() {
+        let old = Keyring::new(Secret::generate().unwrap(), None);
+        assert!(old.clone().switch().is_err() && old.clone().finish().is_err());
+        let begun = old.clone().begin().unwrap();
+        assert_eq!(begun.signs(), old.signs());
+        assert!(begun.clone().begin().is_err());
+        assert_eq!(begun.clone().finish().unwrap(), old, "given up");
+        let switched = begun.clone().switch().unwrap();
+        assert_eq!(switched.trusted().len(), 2);
+        assert_eq!(switched.signs(), &begun.trusted()[1]);
+        assert_eq!(switched.finish().unwrap().trusted(), &begun.trusted()[1..]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Certificates are checked at a moment that never changes: their dates bound nothing, so a host
 //! whose clock is years off connects all the same.
 
-use super::authority::{Authority, Certified};
+use super::authority::{Authority, Certified, fingerprint};
 use super::{Keyring, Subject};
 use crate::error::Error;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -29,7 +29,8 @@ pub struct Credentials {
 impl Credentials {
     /// A new certificate for this process, by the keyring's first secret.
     pub fn new(keyring: Keyring, subject: Subject) -> Result<Credentials, Error> {
-        let own = Authority::of(keyring.signs())?.certify(&subject)?;
+        let signs = Authority::of(keyring.signs())?;
+        let (own, authority) = (signs.certify(&subject)?, signs.certificate().clone());
         let trusted = keyring.trusted().iter().map(Authority::of).collect::<Result<Vec<_>, _>>()?;
         let verifier = Verifier::new(trusted.iter().map(Authority::certificate))?;
         let Certified { certificate, key } = own;
@@ -38,7 +39,8 @@ impl Credentials {
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed)?
             .with_client_cert_verifier(verifier.clone())
-            .with_single_cert(vec![certificate.clone()], key.clone_key())
+            // With the authority's, for one that has nothing but its fingerprint.
+            .with_single_cert(vec![certificate.clone(), authority], key.clone_key())
             .map_err(failed)?;
         // A dialler that only writes must not be sent anything after the handshake.
         server.send_tls13_tickets = 0;
@@ -71,6 +73,19 @@ impl Credentials {
     }
 }
 
+/// For one that has a token and no certificate: it believes the authority that the token names.
+pub fn token_client(fingerprint: [u8; 32]) -> Result<Arc<ClientConfig>, Error> {
+    let mut client = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&version::TLS13])
+        .map_err(failed)?
+        .dangerous()
+        .with_custom_certificate_verifier(Verifier::of(Trust::Fingerprint(fingerprint)))
+        .with_no_client_auth();
+    client.resumption = rustls::client::Resumption::disabled();
+    client.enable_sni = false;
+    Ok(Arc::new(client))
+}
+
 /// Whom a verified certificate is for.
 ///
 /// # Errors
@@ -99,8 +114,15 @@ fn provider() -> CryptoProvider {
 /// Believes what the cluster's authorities signed.
 #[derive(Debug)]
 struct Verifier {
-    anchors: Vec<TrustAnchor<'static>>,
+    trust: Trust,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug)]
+enum Trust {
+    Anchors(Vec<TrustAnchor<'static>>),
+    /// An authority of this fingerprint, which the other side shows.
+    Fingerprint([u8; 32]),
 }
 
 impl Verifier {
@@ -110,9 +132,12 @@ impl Verifier {
         let anchors = authorities.map(|certificate| {
             Ok(anchor_from_trusted_cert(certificate).map_err(failed)?.to_owned())
         });
-        let anchors = anchors.collect::<Result<_, Error>>()?;
+        Ok(Verifier::of(Trust::Anchors(anchors.collect::<Result<_, Error>>()?)))
+    }
+
+    fn of(trust: Trust) -> Arc<Verifier> {
         let algorithms = ring::default_provider().signature_verification_algorithms;
-        Ok(Arc::new(Verifier { anchors, algorithms }))
+        Arc::new(Verifier { trust, algorithms })
     }
 
     /// A moment in every certificate's time.
@@ -126,13 +151,21 @@ impl Verifier {
         between: &[CertificateDer<'_>],
         usage: KeyUsage,
     ) -> Result<(), rustls::Error> {
-        if !between.is_empty() {
-            return Err(CertificateError::UnknownIssuer.into());
-        }
+        let shown;
+        let anchors = match &self.trust {
+            Trust::Anchors(anchors) => anchors.as_slice(),
+            Trust::Fingerprint(known) => {
+                let authority = between.iter().find(|shown| fingerprint(shown) == *known);
+                let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
+                let anchor = anchor_from_trusted_cert(authority);
+                shown = [anchor.map_err(|_| CertificateError::BadEncoding)?];
+                shown.as_slice()
+            }
+        };
         let (all, now) = (self.algorithms.all, Verifier::moment());
         EndEntityCert::try_from(certificate)
             .and_then(|certificate| {
-                certificate.verify_for_usage(all, &self.anchors, &[], now, usage, None, None)?;
+                certificate.verify_for_usage(all, anchors, &[], now, usage, None, None)?;
                 Ok(())
             })
             .map_err(|error| match error {
@@ -180,6 +213,11 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl ClientCertVerifier for Verifier {
+    /// Whoever comes by a token has none yet.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

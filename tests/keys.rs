@@ -1,0 +1,118 @@
+//! The cluster's key, on real processes: what it keeps out, and how it is replaced.
+
+mod support;
+
+use std::fs;
+use std::time::Duration;
+use support::cluster::{Cluster, quoted};
+use support::{KEEPFS, can_mount, eventually, key, shell};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn log_of(cluster: &Cluster, index: usize) -> String {
+    fs::read_to_string(cluster.replicas[index].log()).unwrap_or_default()
+}
+
+/// One step, and its copy to the other hosts; until every replica goes by it.
+fn step(cluster: &Cluster, step: &str, nth: usize) {
+    let files: Vec<_> = cluster.replicas.iter().map(|replica| replica.data.join("key")).collect();
+    shell::sh(&format!("{KEEPFS} key rotate {step} {}", quoted(&files[0])));
+    for other in &files[1..] {
+        shell::sh(&format!("cp -p {0} {1}.new; mv {1}.new {1}", quoted(&files[0]), quoted(other)));
+    }
+    for index in 0..files.len() {
+        eventually("the new file counts", SOON, || {
+            log_of(cluster, index).matches("is what counts now").count() == nth
+        });
+    }
+}
+
+#[test]
+fn a_key_is_replaced_while_writers_write() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let [stop, count] = ["stop", "count"].map(|name| cluster.dir.path().join(name));
+    let script = format!(
+        "n=0; while [ ! -e {} ]; do echo $n > $a/f; echo $n > $b/g; n=$((n+1)); done; echo $n > {}",
+        quoted(&stop),
+        quoted(&count)
+    );
+    let _writer = cluster.background(&script);
+    step(&cluster, "begin", 1);
+    step(&cluster, "switch", 2);
+    // One that starts in the middle finds the others.
+    assert_eq!(cluster.replicas[2].stop(), Some(0));
+    cluster.run(&[2]);
+    cluster.wait_ready();
+    fs::write(cluster.replicas[2].log(), "is what counts now\nis what counts now\n").unwrap();
+    step(&cluster, "finish", 3);
+    assert_eq!(cluster.sh("echo well > $c/h; cat $a/h $b/h"), "well\nwell");
+    fs::write(&stop, "").unwrap();
+    // The script ends at the first write that fails.
+    eventually("no write failed", SOON, || count.exists());
+    std::thread::sleep(Duration::from_millis(100));
+    let written: u64 = fs::read_to_string(&count).unwrap().trim().parse().unwrap();
+    assert!(written > 50, "{written} writes");
+
+    // Whoever has the old key is a stranger.
+    assert_eq!(cluster.replicas[2].stop(), Some(0));
+    key::give(&cluster.replicas[2].data);
+    cluster.run(&[2]);
+    eventually("the old key is turned away", SOON, || {
+        log_of(&cluster, 2).contains("do both have the same key?")
+    });
+    assert_eq!(cluster.sh("echo on > $a/h; cat $b/h"), "on");
+}
+
+#[test]
+fn a_token_is_all_that_a_new_replica_needs() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let (a, data) = (&cluster.replicas[0], cluster.dir.path().join("new"));
+    let mint = format!("{KEEPFS} token --key {} --at {}", quoted(&a.data.join("key")), a.address);
+    let token = shell::sh(&mint);
+    let serve = |token: &str, name: &str, data: &std::path::Path| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        format!(
+            "{KEEPFS} serve --name {name} --data {} --listen {free} --join {token} 2>&1",
+            quoted(data)
+        )
+    };
+    let _new = cluster.background(&serve(&token, "z", &data));
+    eventually("it is a member", SOON, || cluster.sh("cat $a/.keepfs/members").contains("z"));
+    let kept = fs::read_to_string(data.join("key")).unwrap();
+    assert_eq!(kept, key::KEY);
+    assert_eq!(shell::sh(&format!("stat -c %a {}", quoted(&data.join("key")))), "600");
+    // It was for one.
+    let other = cluster.dir.path().join("other");
+    let ran = shell::try_sh(&serve(&token, "y", &other), SOON);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.out.contains("used up"), "{ran:?}");
+    assert!(!other.join("key").exists());
+}
+
+#[test]
+fn a_replica_without_a_key_or_with_one_for_all_to_read_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("d"), dir.path().join("key"));
+    let serve = |more: &str| {
+        let script = format!(
+            "{KEEPFS} serve --name a --data {} --listen 127.0.0.1:1 --bootstrap a=127.0.0.1:1 {more}",
+            quoted(&data)
+        );
+        shell::try_sh(&script.replace("127.0.0.1:1 ", "127.0.0.1:29999 "), SOON)
+    };
+    let ran = serve("");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("keepfs key > FILE"), "{ran:?}");
+    shell::sh(&format!("umask 022; {KEEPFS} key > {}", quoted(&file)));
+    assert_eq!(shell::sh(&format!("stat -c %a {}", quoted(&file))), "600");
+    shell::sh(&format!("chmod 644 {}", quoted(&file)));
+    let ran = serve(&format!("--key {}", quoted(&file)));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains(&format!("chmod 600 {}", file.display())), "{ran:?}");
+}
