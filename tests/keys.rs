@@ -93,6 +93,10 @@ fn a_token_is_all_that_a_new_replica_needs() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.out.contains("used up"), "{ran:?}");
     assert!(!other.join("key").exists());
+    let token = shell::sh(&format!("{mint} --uses 2"));
+    shell::sh(&format!("{KEEPFS} token revoke {token} --daemon {}", quoted(&a.data)));
+    let ran = shell::try_sh(&serve(&token, "x", &cluster.dir.path().join("third")), SOON);
+    assert!(ran.code == Some(1) && ran.out.contains("revoked"), "{ran:?}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `keepfs token`: one line that lets a host join.
 
+use super::control::Daemon;
 use crate::config::{Config, Flags, Span};
 use crate::error::Error;
 use crate::node::KEY_FILE;
 use crate::peers::identity::{Keyring, Role, Token};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +20,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 Example:
   keepfs token --key /etc/keepfs.key --at 10.0.0.1:7411,10.0.0.2:7411 --name web4
   keepfs serve --name web4 --data /var/lib/keepfs --listen 10.0.0.4:7411 --mount /keep --join TOKEN")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// What it is for.
     #[arg(long, default_value = "replica", value_parser = ["replica"])]
     role: String,
@@ -42,7 +47,24 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Let nobody join by a token any more; a member that came by it stays one.
+    Revoke {
+        token: Token,
+        /// The daemon to ask: its name, data directory, mount or socket [default: the only one
+        /// here].
+        #[arg(long, value_name = "WHERE")]
+        daemon: Option<PathBuf>,
+    },
+}
+
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    if let Some(Verb::Revoke { token, daemon }) = &args.verb {
+        let daemon = Daemon::find(daemon.as_deref())?;
+        let () = daemon.ask("token.revoke", json!({ "token": token.sealed.claims.id }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let flags = Flags::default().set("key", args.key.as_ref());
     let config = Config::of_process(args.config.as_deref(), flags)?;
     let kept = config.data.as_ref().map(|data| data.join(KEY_FILE));

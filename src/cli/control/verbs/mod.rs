@@ -3,6 +3,7 @@
 mod listing;
 mod member;
 mod status;
+mod token;
 
 use crate::node::Node;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,7 @@ const VERBS: &[(&str, Verb)] = &[
     ("member.remove", member::remove),
     ("member.replace", member::replace),
     ("member.transfer", member::transfer),
+    ("token.revoke", token::revoke),
 ];
 
 pub fn carry_out(verb: &str, asked: &Asked<'_>) -> Result<Value, String> {
