@@ -214,22 +214,6 @@ fn a_replica_that_fails_leaves_its_mount_dead() {
     assert!(ran.out.contains("not connected") && !ran.out.contains("written"), "{ran:?}");
 }
 
-/// E5: a filesystem that took the mount's place is left alone.
-#[test]
-fn stopping_takes_away_no_other_mount() {
-    if !can_mount() || !has_programs(&["mount", "umount"]) {
-        return;
-    }
-    let mut cluster = Cluster::start(1);
-    cluster.sh("umount $a; sleep 1; mount -t tmpfs other $a; echo mine > $a/x");
-    assert_eq!(cluster.replicas[0].stop(), Some(0));
-    let kept = cluster.try_sh("cat $a/x", SOON);
-    support::detach(&cluster.replicas[0].mount);
-    assert_eq!(kept.out, "mine\n");
-    let log = std::fs::read_to_string(cluster.replicas[0].log()).unwrap();
-    assert!(!log.contains("does not let go"), "{log}");
-}
-
 #[test]
 fn a_leader_that_is_stopped_costs_the_others_no_election_and_no_session() {
     if !can_mount() {

@@ -141,9 +141,10 @@ fn no_device_is_told() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // In a mount namespace of its own, an empty /dev hides the device.
+    // In a mount namespace of its own, a /dev with hardly anything hides the device.
     let script = format!(
-        "unshare --mount sh -c 'mount -t tmpfs none /dev; exec {KEEPFS} up {0}/m --data {0}/d'",
+        "unshare --mount sh -c 'mount -t tmpfs none /dev; mknod /dev/urandom c 1 9
+                              exec {KEEPFS} up {0}/m --data {0}/d'",
         dir.path().display()
     );
     let ran = shell::try_sh(&script, Duration::from_secs(20));

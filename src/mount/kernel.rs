@@ -2,9 +2,10 @@
 //! that forgets every name at once, nor tells whether the kernel knew what it was to forget.
 
 use crate::tree::Ino;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 // `enum fuse_notify_code` of `include/uapi/linux/fuse.h`.
 const INVAL_INODE: i32 = 2;
@@ -73,6 +74,14 @@ impl Kernel {
             return Err(ErrorKind::Unsupported.into());
         }
         self.send(INC_EPOCH, &[]).map(drop)
+    }
+
+    /// Whether the filesystem can still be served: nobody has unmounted it everywhere, or aborted
+    /// it. While it is, no other filesystem has its device number.
+    pub fn is_connected(&self) -> bool {
+        let mut asked = [PollFd::new(self.device.as_fd(), PollFlags::empty())];
+        let failed = poll(&mut asked, PollTimeout::ZERO).is_err();
+        !failed && !asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
     }
 
     fn send(&self, code: i32, body: &[&[u8]]) -> io::Result<Known> {

@@ -11,12 +11,15 @@
 //!   may have changed in its own memory, and locks.
 //! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
+//! * [`attach`] mounts and unmounts, for `fuser` would unmount what others put in our place;
+//!   [`mounts`] knows what is mounted where.
 //! * [`proc`] is the one door to `/proc`, and says what in it may wait; [`aside`] has the threads
 //!   for that.
 
 mod adapter;
 mod adopt;
 mod aside;
+mod attach;
 mod attr;
 pub mod control;
 mod directories;

@@ -1,26 +1,27 @@
 //! What is mounted where: checks before mounting, and the way out when an orderly one is barred.
 
+use super::attach::Held;
 use super::proc;
 use crate::error::Error;
 use crate::volume;
 use crossbeam_channel::bounded;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-const DEVICE: &str = "/dev/fuse";
+pub(super) const DEVICE: &str = "/dev/fuse";
 /// The filesystem type of keepfs mounts.
 pub const TYPE: &str = "fuse.keepfs";
 
 /// A line of `/proc/PID/mountinfo`.
 #[derive(Debug, PartialEq)]
 pub struct Mounted {
-    /// The kernel's number for it; no other mount of the machine has it, in any namespace.
+    /// The kernel's number for it; no other mount of the machine has it, in any namespace, until it
+    /// is unmounted.
     pub id: u32,
     /// `MAJOR:MINOR`
     pub device: String,
@@ -93,8 +94,8 @@ fn make(mountpoint: &Path) -> Result<PathBuf, Error> {
         match at(&absolute) {
             Some(mounted) if mounted.kind == TYPE => {
                 log::warn!("{}: clearing the mount of a killed keepfs", absolute.display());
-                detach(&absolute);
-                if at(&absolute).is_some_and(|left| left.id == mounted.id) {
+                clear_dead(&absolute, None);
+                if at(&absolute).is_some_and(|left| left == mounted) {
                     return Err(failed("a stale mount is in the way: `umount -l` it".into()));
                 }
             }
@@ -177,22 +178,27 @@ fn kernels_own(path: &Path) -> Option<String> {
         .then_some(innermost.kind)
 }
 
-/// Aborts and detaches what is mounted here, as far as this user may.
+/// Aborts and detaches whatever is mounted here, as far as this user may.
 pub fn detach(path: &Path) {
-    let Ok(target) = CString::new(path.as_os_str().as_bytes()) else { return };
-    // SAFETY: `target` is a string that ends in NUL and outlives the call.
-    let failed = unsafe { libc::umount2(target.as_ptr(), libc::MNT_FORCE | libc::MNT_DETACH) != 0 };
-    if !failed {
-        return;
-    }
-    let error = io::Error::last_os_error();
-    let helped = Command::new("fusermount3")
-        .args([OsStr::new("-u"), OsStr::new("-z"), OsStr::new("--"), path.as_os_str()])
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    if !helped {
-        log::warn!("{} cannot be unmounted: {error}", path.display());
+    detach_held(Held::at(path));
+}
+
+/// Detaches the keepfs mounted here if its daemon is gone; with a `device` (`MAJOR:MINOR`), only
+/// the filesystem of that number. Leaves alone whatever else is here, or comes meanwhile.
+pub fn clear_dead(path: &Path, device: Option<&str>) {
+    detach_held(Held::at(path).filter(|held| {
+        let mounted = held.mounted();
+        mounted.kind == TYPE
+            && device.is_none_or(|device| mounted.device == device)
+            && ask(&held.root()) == Life::Stale
+    }));
+}
+
+fn detach_held(held: Option<Held>) {
+    let Some(held) = held else { return };
+    let point = held.mounted().point.clone();
+    if let Err(error) = held.detach(true) {
+        log::warn!("{} cannot be unmounted: {error}", point.display());
     }
 }
 

@@ -10,6 +10,8 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
 
 // Never waits, so it may be read anywhere, also before a request is answered.
 
@@ -28,6 +30,16 @@ pub fn mount_table(id: u32) -> Vec<u8> {
 /// [`mount_table`] of this process.
 pub fn own_mount_table() -> Vec<u8> {
     fs::read("/proc/self/mountinfo").unwrap_or_default()
+}
+
+/// `fdinfo` of a descriptor of this process.
+pub fn own_descriptor(number: RawFd) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()
+}
+
+/// A path to what a descriptor of this process has open. To follow one's own waits for nobody.
+pub fn own_descriptor_path(number: RawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{number}"))
 }
 
 /// A process among all that ever were: its number comes back after it, but not with the same mark.

@@ -1,15 +1,16 @@
 //! Mounting, serving and unmounting.
 
 use super::adapter::Adapter;
+use super::attach::{self, Held};
 use super::kernel::Kernel;
 use super::notify::Notifier;
 use super::{Mount, MountConfig, adopt, interrupts, mounts};
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Event, Node};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use fuser::{Config, InitFlags, KernelConfig, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +28,6 @@ const UNMOUNT_PATIENCE: Duration = Duration::from_secs(3);
 pub struct MountHandle {
     mount: Arc<Mount>,
     mountpoint: PathBuf,
-    unmounter: SessionUnmounter,
     ended: Receiver<()>,
     stop_notifier: Option<Sender<()>>,
     notifier: Option<JoinHandle<()>>,
@@ -46,56 +46,74 @@ pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Erro
         let (uid, gid) = user();
         adopt::start(mount.node.clone(), uid, gid).map_err(failed)?;
     }
-    let options = options(&config, as_root);
-    let mut session = Session::new(Adapter(Arc::clone(&mount)), &mountpoint, &options)
-        .map_err(|source| explain(&mountpoint, &source))?;
-    let channel = session.as_fd().try_clone_to_owned().map_err(failed)?;
-    let unmounter = session.unmount_callable();
-    let kernel = Arc::new(Kernel::new(channel));
-    let _ = mount.kernel.set(Arc::clone(&kernel));
-    if let Some(mounted) = mounts::at(&mountpoint) {
+    let everyone = config.allow_other.unwrap_or(as_root);
+    let device = attach::attach(&mountpoint, everyone).map_err(failed)?;
+    if let Some(mounted) = mounts::at(&mountpoint).filter(|mounted| mounted.kind == mounts::TYPE) {
         let _ = mount.device.set(mounted.device);
     }
-    let notifier = Notifier::new(Arc::clone(&mount), kernel).map_err(failed)?;
+    let (options, acl) = options(&config, everyone);
+    let served = serve(&mount, &mountpoint, device, acl, options, events);
+    served.map_err(|error| {
+        if let Some(held) = hold(&mount, &mountpoint) {
+            let _ = held.detach(true);
+        }
+        failed(error)
+    })
+}
+
+/// Serves what is mounted by `device`.
+fn serve(
+    mount: &Arc<Mount>,
+    mountpoint: &Path,
+    device: OwnedFd,
+    acl: SessionACL,
+    options: Config,
+    events: Receiver<Event>,
+) -> io::Result<MountHandle> {
+    let channel = device.try_clone()?;
+    let session = Session::from_fd(Adapter(Arc::clone(mount)), device, acl, options)?;
+    let kernel = Arc::new(Kernel::new(channel));
+    let _ = mount.kernel.set(Arc::clone(&kernel));
+    let notifier = Notifier::new(Arc::clone(mount), kernel)?;
     let (stop_notifier, stop) = bounded(1);
     let notifier = thread::Builder::new()
         .name("mount-notify".into())
-        .spawn(move || notifier.run(&events, &stop))
-        .map_err(failed)?;
+        .spawn(move || notifier.run(&events, &stop))?;
     let (tell_end, ended) = bounded(1);
+    let node = mount.node.clone();
+    node.set_mounted(true);
     let serve = move || {
         if let Err(error) = session.run() {
             log::error!("the mount ended: {error}");
         }
+        node.set_mounted(false);
         let _ = tell_end.send(());
     };
-    thread::Builder::new().name("mount-session".into()).spawn(serve).map_err(failed)?;
+    thread::Builder::new().name("mount-session".into()).spawn(serve)?;
     Ok(MountHandle {
-        mount,
-        mountpoint,
-        unmounter,
+        mount: Arc::clone(mount),
+        mountpoint: mountpoint.to_owned(),
         ended,
         stop_notifier: Some(stop_notifier),
         notifier: Some(notifier),
     })
 }
 
-fn options(config: &MountConfig, as_root: bool) -> Config {
+/// What is mounted here, if it is this mount and not another one in its stead.
+fn hold(mount: &Mount, mountpoint: &Path) -> Option<Held> {
+    let held = Held::at(mountpoint)?;
+    let is_ours = mount.device.get() == Some(&held.mounted().device);
+    // In this order: a filesystem that is gone has left its number to others.
+    (is_ours && mount.kernel.get().is_none_or(|kernel| kernel.is_connected())).then_some(held)
+}
+
+/// How it is served. The session knows no mount point, so it unmounts nothing.
+fn options(config: &MountConfig, everyone: bool) -> (Config, SessionACL) {
     let mut options = Config::default();
-    options.mount_options = vec![
-        MountOption::FSName("keepfs".into()),
-        // `MountOption::Subtype` reaches fusermount only; this way the type is `fuse.keepfs` for
-        // root too.
-        MountOption::CUSTOM("subtype=keepfs".into()),
-        MountOption::DefaultPermissions,
-        MountOption::NoAtime,
-    ];
-    let everyone = config.allow_other.unwrap_or(as_root);
-    options.acl = if everyone { SessionACL::All } else { SessionACL::Owner };
     options.n_threads = Some(config.threads.max(1));
     // A descriptor a thread spares the kernel one lock that all of them would share.
     options.clone_fd = true;
-    options
+    (options, if everyone { SessionACL::All } else { SessionACL::Owner })
 }
 
 impl Mount {
@@ -194,47 +212,39 @@ impl MountHandle {
     fn end(&mut self) {
         let Some(stop_notifier) = self.stop_notifier.take() else { return };
         self.mount.let_go_of_waiters();
-        if !self.has_ended(Duration::ZERO) {
-            self.take_away();
-        }
+        self.take_away();
         drop(stop_notifier);
         if let Some(notifier) = self.notifier.take() {
             let _ = notifier.join();
         }
     }
 
-    fn take_away(&mut self) {
-        if !self.is_there() {
-            log::warn!("{}: unmounted or covered by others", self.mountpoint.display());
-        } else if let Err(error) = self.unmounter.unmount() {
-            log::warn!("{}: {error}; unmounting it with force", self.mountpoint.display());
-            self.unmount_by_force();
+    fn take_away(&self) {
+        if self.has_ended(Duration::ZERO) {
+            // Aborted rather than unmounted, it is still in the way.
+            return mounts::clear_dead(&self.mountpoint, self.mount.device.get().map(|d| &**d));
+        }
+        // To hold it would make it busy.
+        let is_busy = attach::is_busy(&self.mountpoint);
+        match hold(&self.mount, &self.mountpoint) {
+            None => log::warn!("{}: unmounted or covered by others", self.mountpoint.display()),
+            Some(held) => {
+                if is_busy {
+                    log::warn!("{}: in use; unmounted with force", self.mountpoint.display());
+                }
+                if let Err(error) = held.detach(is_busy) {
+                    log::warn!("{}: cannot be unmounted: {error}", self.mountpoint.display());
+                }
+            }
         }
         if !self.has_ended(UNMOUNT_PATIENCE) {
-            self.unmount_by_force();
-            if !self.has_ended(UNMOUNT_PATIENCE) {
-                log::warn!("{}: the kernel does not let go", self.mountpoint.display());
-            }
+            log::warn!("{}: the kernel does not let go", self.mountpoint.display());
         }
     }
 
     /// Whether the session has ended, or does so within this time; also if it was told before.
     fn has_ended(&self, within: Duration) -> bool {
         self.ended.recv_timeout(within) != Err(RecvTimeoutError::Timeout)
-    }
-
-    /// Whether what is mounted here is this mount, and not another one in its stead.
-    fn is_there(&self) -> bool {
-        mounts::at(&self.mountpoint).is_some_and(|mounted| {
-            self.mount.device.get().is_none_or(|device| *device == mounted.device)
-        })
-    }
-
-    /// Aborts the connection and detaches the mount, if it is still ours.
-    fn unmount_by_force(&self) {
-        if self.is_there() {
-            mounts::detach(&self.mountpoint);
-        }
     }
 }
 

@@ -39,6 +39,7 @@ use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -245,6 +246,11 @@ impl Node {
     /// Answers at once, with a quorum or without.
     pub fn status(&self) -> Status {
         status::gather(self.shared())
+    }
+
+    /// The mount begins or ends to serve; the status says so.
+    pub fn set_mounted(&self, mounted: bool) {
+        self.shared().mounted.store(mounted, Ordering::Relaxed);
     }
 
     /// Counters and gauges in the Prometheus text format.

@@ -54,6 +54,8 @@ pub struct Shared {
     pub visible: AtomicU64,
     /// The driver will look at `visible` by itself.
     pub visible_told: AtomicBool,
+    /// A mount serves the tree on this host.
+    pub mounted: AtomicBool,
     /// As of the last tick.
     pub status: Mutex<ReplicaStatus>,
     pub metrics: Metrics,
@@ -148,6 +150,7 @@ impl Shared {
             belief: Belief::default(),
             visible: AtomicU64::new(0),
             visible_told: AtomicBool::new(false),
+            mounted: AtomicBool::new(false),
             status: Mutex::new(parts.status),
             metrics: Metrics::default(),
             refusals: Refusals::default(),

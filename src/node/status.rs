@@ -5,6 +5,7 @@ use super::shared::Shared;
 use crate::replica::ReplicaStatus;
 use crate::tree::Member;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 /// What `.keepfs/status` and `keepfs status` say. Serialized as JSON for machines.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -15,6 +16,8 @@ pub struct Status {
     pub pid: u32,
     /// The data directory, absolute.
     pub data: PathBuf,
+    /// Whether it is mounted: a replica without a mount votes, and serves nobody on its host.
+    pub mounted: bool,
     /// Hexadecimal.
     pub cluster: Option<String>,
     pub role: String,
@@ -68,6 +71,7 @@ pub fn gather(shared: &Shared) -> Status {
         id: shared.id.0,
         pid: std::process::id(),
         data: shared.data.clone(),
+        mounted: shared.mounted.load(Ordering::Relaxed),
         cluster: cluster.map(|cluster| format!("{cluster:032x}")),
         role: replica.role.to_string(),
         term: replica.term,

@@ -94,6 +94,17 @@ impl Mounted {
         &self.nodes[at]
     }
 
+    /// Takes a mount away; its node goes on.
+    pub fn unmount(&mut self, at: usize) {
+        drop(self.mounts[at].take());
+    }
+
+    /// Mounts what was unmounted.
+    pub fn mount(&mut self, at: usize) {
+        let config = MountConfig::new(self.root(at));
+        self.mounts[at] = Some(Mount::start(self.nodes[at].clone(), config).unwrap());
+    }
+
     /// Stops a node, with its mount.
     pub fn stop(&mut self, at: usize) {
         drop(self.mounts[at].take());

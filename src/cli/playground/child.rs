@@ -1,10 +1,10 @@
 //! One `keepfs serve` process of a playground.
 
 use super::layout::Replica;
-use crate::cli::{complain, mounts, signals};
+use crate::cli::{complain, signals};
 use crate::disk::private;
 use crate::error::Error;
-use crate::mount::mounts::detach;
+use crate::mount::mounts::clear_dead;
 use crossbeam_channel::Receiver;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -102,9 +102,7 @@ pub fn stop_all(children: &mut [Child], within: Duration, hurry: &Receiver<i32>)
             let _ = child.process.kill();
         }
         let _ = child.process.wait();
-        if mounts::is_mounted(&child.mount) && mounts::status(&child.mount).is_err() {
-            detach(&child.mount);
-        }
+        clear_dead(&child.mount, None);
     }
 }
 

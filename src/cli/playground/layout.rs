@@ -5,7 +5,7 @@ use super::Args;
 use crate::cli::{address, key, mounts};
 use crate::disk::private;
 use crate::error::Error;
-use crate::mount::mounts::detach;
+use crate::mount::mounts::clear_dead;
 use crate::node::KEY_FILE;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -119,7 +119,7 @@ impl Replica {
                 problem: format!("process {} has it mounted; stop that first", status.pid),
             });
         }
-        detach(&self.mount);
+        clear_dead(&self.mount, None);
         Ok(())
     }
 

@@ -44,6 +44,7 @@ pub fn status(status: &Status) -> String {
         ("log first", status.log_first.to_string()),
         ("snapshot", status.snapshot.to_string()),
         ("digest", status.digest.clone()),
+        ("mount", if status.mounted { "mounted" } else { "not mounted" }.to_string()),
         ("pid", status.pid.to_string()),
         ("data", escaped(status.data.as_os_str().as_encoded_bytes())),
     ]);
