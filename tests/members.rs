@@ -80,6 +80,23 @@ fn a_wiped_replica_never_votes_as_the_old_one_and_comes_back_by_one_command() {
     assert_eq!((ran.code, ran.out.trim()), (Some(0), "on"), "its vote counts");
 }
 
+/// As operations.md has it: nobody starts the wiped one before there is room for it.
+#[test]
+fn a_replaced_founder_joins_by_its_first_start_with_the_old_flags() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    cluster.sh("echo before > $a/f; cat $c/f");
+    cluster.replicas[0].kill();
+    command(&cluster, 1, "member replace a --force");
+    wipe(&cluster.replicas[0].data);
+    cluster.run(&[0]);
+    cluster.replicas[0].wait_ready();
+    assert_eq!(cluster.sh("cat $a/f"), "before");
+    eventually("it votes", SOON, || votes(&cluster, 1, "a"));
+}
+
 #[test]
 fn an_older_copy_of_a_data_directory_finds_out_that_it_is_one() {
     if !can_mount() {

@@ -67,10 +67,11 @@ fn serve(
     let outcome = mounted.transpose().and_then(|mount| {
         announce();
         let outcome = watch(node, mount.as_ref(), stop, memory);
-        // A script must not go on in the bare directory below as if nothing had happened.
+        // A script must not go on in the bare directory below as if nothing had happened. But a
+        // founder that has founded nothing had nothing to show, and is about to mount again.
         mount.into_iter().for_each(match outcome {
-            Ok(()) => MountHandle::unmount,
-            Err(_) => MountHandle::leave_dead,
+            Err(_) if !node.is_founding() => MountHandle::leave_dead,
+            _ => MountHandle::unmount,
         });
         outcome
     });

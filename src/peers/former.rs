@@ -4,7 +4,8 @@
 use super::Shared;
 use super::connection::kind;
 use super::hello::Purpose;
-use crate::replica::PeerMessage;
+use super::identity::Subject;
+use crate::replica::{Meeting, PeerMessage};
 use crate::tree::{Member, ReplicaId};
 use log::info;
 use parking_lot::Mutex;
@@ -34,9 +35,12 @@ impl Former {
         former.drain(..excess);
     }
 
-    /// Whether this was a member.
-    pub fn knows(&self, id: ReplicaId, name: &str) -> bool {
-        self.0.lock().iter().any(|one| one.member.id == id && one.member.name == name)
+    /// What this data directory is to the one that was the member, if that is known.
+    pub fn meeting(&self, id: ReplicaId, subject: &Subject) -> Option<Meeting> {
+        let former = self.0.lock();
+        let was = |one: &&One| one.member.id == id && one.member.name == subject.name;
+        let one = former.iter().rfind(was)?;
+        Some(Meeting::of(one.member.incarnation, subject.incarnation))
     }
 
     /// Takes the right to talk to a former member, if nobody has it.

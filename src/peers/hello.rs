@@ -245,11 +245,38 @@ impl Shared {
             Some(_) => Ok(Standing::Member),
             // A replica's id is the index of the entry that made it a member.
             None if from.0 > applied => Ok(Standing::Unheard),
-            None if self.former.knows(from, name) && hello.purpose == Purpose::Messages => {
-                Ok(Standing::Former)
-            }
-            None => Err(format!("replica {from} ({name}) is no member of this cluster").into()),
+            None => self.standing_of_one_gone(subject, hello),
         }
+    }
+
+    /// Whoever was a member may still be needed for its vote, until it is told that it is not. That
+    /// is the data directory that was one: another one, or a founder that has heard of no founding,
+    /// has promised this cluster nothing.
+    fn standing_of_one_gone(
+        &self,
+        subject: &Subject,
+        hello: &Hello,
+    ) -> Result<Standing, TurnedAway> {
+        let (from, name) = (hello.from, &subject.name);
+        let was = self.former.meeting(from, subject);
+        if was == Some(Meeting::Known) && hello.purpose == Purpose::Messages {
+            return Ok(Standing::Former);
+        }
+        let promised_nothing = match was {
+            Some(Meeting::Known) => false,
+            Some(Meeting::Stranger) => true,
+            Some(Meeting::First) | None => hello.cluster.is_none(),
+        };
+        let founded = self.cluster.lock().is_some();
+        let reason = match promised_nothing && founded {
+            true => Reason::Forgotten,
+            false => Reason::Other,
+        };
+        let text = format!(
+            "replica {from} ({name}) is no member of this cluster; if it was removed or replaced, \
+             start it with an empty data directory and --join"
+        );
+        Err(TurnedAway { reason, text })
     }
 
     /// The address book may have come to name another data directory since the handshake.

@@ -179,6 +179,41 @@ fn one_that_was_removed_is_cut_off_at_once_and_may_only_ask_whether_it_was() {
     assert_eq!(heard, [(ReplicaId(1), PeerMessage::MayStop { applied: 9 })]);
 }
 
+/// Neither a new disk under the name of one that was replaced, nor a founder that slept through the
+/// founding, is asked to vote on: they hear that they have to join.
+#[test]
+fn another_data_directory_than_that_of_one_that_was_removed_is_forgotten() {
+    let (one, two) = pair(identity(1), identity(2));
+    connected(&one, &two, 2);
+    drop(one);
+    let own = member(2, &two.peers.address().to_string());
+    two.peers.set_members(vec![own], two.heard.clone()).unwrap();
+    let other = |name: &str, incarnation, cluster| {
+        let subject = Subject { role: Role::Replica, name: name.into(), incarnation, cluster };
+        Credentials::new(keyring(), subject).unwrap()
+    };
+    let forgotten = |from: u64, name: &str, incarnation, cluster: Option<u128>| {
+        let credentials = other(name, incarnation, cluster);
+        let claim = Hello::from((0, cluster, 0, from, 4242, 2, 0));
+        let mut speaker = Speaker::connect(two.peers.address(), &credentials);
+        let hello = bincode::encode_to_vec(claim, bincode::config::standard()).unwrap();
+        speaker.say(HELLO, &hello).unwrap();
+        let mut answer = [0; 4096];
+        let length = speaker.0.read(&mut answer).unwrap();
+        let said = String::from_utf8_lossy(&answer[frame::HEADER_BYTES..length]).into_owned();
+        // `Err(TurnedAway { reason: Forgotten, .. })`.
+        (answer[frame::HEADER_BYTES..][..2] == [1, 0], said)
+    };
+    for cluster in [None, Some(7)] {
+        let (is, said) = forgotten(1, "r1", 77, cluster);
+        assert!(is && said.contains("--join"), "{cluster:?}: {said}");
+    }
+    // Nobody remembers that it was a member: the one it was may be needed yet.
+    assert!(forgotten(3, "r3", 3, None).0);
+    assert!(!forgotten(3, "r3", 3, Some(7)).0);
+    assert!(Speaker::connect(two.peers.address(), &replica_1()).claim(hello(1, 2)).is_ok());
+}
+
 /// Frames that are damaged, of a foreign kind or version, or longer than their kind may be.
 #[test]
 fn a_bad_frame_ends_its_connection_and_nothing_else() {
