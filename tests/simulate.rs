@@ -50,10 +50,11 @@ fn clusters_survive_fixed_seeds() {
         sum.guarded += counts.guarded;
         sum.joined += counts.joined;
         sum.left += counts.left;
+        sum.disks_lost += counts.disks_lost;
     }
     assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
     assert!(sum.snapshots_restored > 3 && sum.held > 500 && sum.guarded > 200, "{sum:?}");
-    assert!(sum.joined > 2 && sum.left > 0, "{sum:?}");
+    assert!(sum.joined > 2 && sum.left > 0 && sum.disks_lost > 2, "{sum:?}");
 }
 
 #[test]

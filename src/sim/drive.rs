@@ -193,11 +193,10 @@ impl World {
     /// The handshake: whether one host may say anything to another, as that one knows it.
     pub fn may_speak(&mut self, from: usize, to: usize) -> bool {
         let (id, said) = (self.hosts[from].id, self.hosts[from].incarnation);
-        let Some(running) = &self.hosts[to].running else { return false };
-        let mut book = running.tree.members().iter().filter(|member| member.id == id);
-        let named = book.next().map_or(0, |member| member.incarnation);
-        let met = self.hosts[to].met.get(&id).copied().unwrap_or_default();
-        match Meeting::of(if named != 0 { named } else { met }, said) {
+        if self.meeting(to, from) == Meeting::Stranger || self.hosts[to].running.is_none() {
+            return false;
+        }
+        match self.meeting(from, to) {
             Meeting::Known => true,
             Meeting::First => {
                 self.hosts[to].met.insert(id, said);
@@ -206,6 +205,15 @@ impl World {
             }
             Meeting::Stranger => false,
         }
+    }
+
+    /// What one host is to another, as that one knows it.
+    fn meeting(&self, who: usize, to: usize) -> Meeting {
+        let (who, to) = (&self.hosts[who], &self.hosts[to]);
+        let members = to.running.as_ref().map_or(&[][..], |running| running.tree.members());
+        let named = members.iter().find(|member| member.id == who.id).map_or(0, |m| m.incarnation);
+        let met = to.met.get(&who.id).copied().unwrap_or_default();
+        Meeting::of(if named != 0 { named } else { met }, who.incarnation)
     }
 
     /// Whether this host leads, and nobody knows of a later term.

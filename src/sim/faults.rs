@@ -21,7 +21,7 @@ impl World {
         if self.settings.sleepers {
             return self.put_a_holder_to_sleep();
         }
-        match self.dice.roll(12) {
+        match self.dice.roll(13) {
             0 | 1 => self.crash_for_a_while(any),
             2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
             3 if self.dice.chance(300) => {
@@ -38,6 +38,7 @@ impl World {
                 self.hosts[any].clock.jump(&mut self.dice);
             }
             9 => self.change_network(),
+            10 => self.lose_a_disk(any),
             _ => self.change_members(),
         }
     }
@@ -140,6 +141,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.start(host);
         }
+        self.remove_those_who_forgot();
     }
 
     /// The last judgement: everyone agrees, and what was promised is there.

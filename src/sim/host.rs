@@ -38,6 +38,8 @@ pub(super) struct Host {
     pub running: Option<Running>,
     /// Asked to leave the cluster; it may or may not have come to that.
     pub leaving: bool,
+    /// Has lost its disk, and is not who it says it is.
+    pub forgot: bool,
     /// Has left, and does not start again.
     pub left: bool,
 }
@@ -68,6 +70,7 @@ impl Host {
             clients_go_on: false,
             running: None,
             leaving: false,
+            forgot: false,
             left: false,
         }
     }
@@ -122,6 +125,14 @@ impl Host {
         self.boot += 1;
         self.paused_until = 0;
         self.disk.crash(dice);
+    }
+
+    /// Another disk, empty, of a host that is down. It can only leave now.
+    pub fn lose_disk(&mut self) {
+        self.disk = Disk::default();
+        self.met.clear();
+        self.incarnation += 1000;
+        (self.forgot, self.leaving) = (true, true);
     }
 
     /// The tree as it stands, to be written as a snapshot, if one is due.

@@ -43,12 +43,43 @@ impl World {
             && members.len() > MEMBERS_MIN + outstanding
             && let Some(member) = self.dice.pick(members)
             && let Some(leaving) = self.hosts.iter().position(|host| host.id == member.id)
-            && !self.hosts[leaving].leaving
+            && (!self.hosts[leaving].leaving || self.hosts[leaving].forgot)
         {
             let (id, member) = (REQUESTS + self.now + leaving as u64, member.id);
             self.trace.note(self.now, format_args!("h{via} is asked to let h{leaving} leave"));
             self.hosts[leaving].leaving = true;
             self.step(via, Input::RemoveMember { id, member });
+        }
+    }
+
+    /// A host comes back with an empty disk, as the member it was. It must be of no account; in the
+    /// end it is taken out of the list. As many disks are lost at once as a majority can bear.
+    pub fn lose_a_disk(&mut self, host: usize) {
+        let gone = |host: &&Host| host.leaving && !host.left;
+        let members = self.members();
+        if members.len() < 3 || !members.contains(&host) || self.hosts.iter().any(|h| gone(&h)) {
+            return;
+        }
+        self.trace.note(self.now, format_args!("h{host} loses its disk"));
+        self.crash(host);
+        self.hosts[host].lose_disk();
+        self.counts.disks_lost += 1;
+        let away = self.dice.between(10 * MILLISECOND, SECOND);
+        self.at(away, Event::Start { host });
+    }
+
+    /// An operator replaces those whose disks were lost.
+    pub fn remove_those_who_forgot(&mut self) {
+        for host in 0..self.hosts.len() {
+            let member = self.hosts[host].id;
+            if self.hosts[host].forgot {
+                let mut members = self.members();
+                members.retain(|via| !self.hosts[*via].forgot);
+                for via in members {
+                    let id = REQUESTS + self.now + (host * HOSTS_MAX + via) as u64;
+                    self.step(via, Input::RemoveMember { id, member });
+                }
+            }
         }
     }
 

@@ -101,6 +101,8 @@ pub struct Counts {
     /// Hosts that joined the cluster, and that left it.
     pub joined: u64,
     pub left: u64,
+    /// Hosts that came back with an empty disk.
+    pub disks_lost: u64,
     /// Sessions that ended, by closing, expiry or a new start of their host.
     pub sessions_ended: u64,
     pub snapshots_taken: u64,
