@@ -36,6 +36,8 @@ struct File {
 }
 
 struct Pages {
+    /// There was no room for some.
+    incomplete: bool,
     by_number: BTreeMap<u64, Box<Page>>,
     /// Those of all files.
     count: Arc<AtomicUsize>,
@@ -58,9 +60,12 @@ impl Mapped {
         }
     }
 
-    /// Whether pages of it are remembered, so that a mapping may have changed some.
+    /// Whether the kernel was given pages of it, so that a mapping may have changed some.
     pub fn is_mapped(&self, ino: Ino) -> bool {
-        self.pages_of(ino).is_some_and(|pages| !pages.lock().by_number.is_empty())
+        self.pages_of(ino).is_some_and(|pages| {
+            let pages = pages.lock();
+            pages.incomplete || !pages.by_number.is_empty()
+        })
     }
 
     /// The kernel asked for `length` bytes at `offset`, whole pages, and is about to be given
@@ -130,7 +135,8 @@ impl Mapped {
     }
 
     fn no_pages(&self) -> Pages {
-        Pages { by_number: BTreeMap::new(), count: Arc::clone(&self.pages) }
+        let (by_number, count) = (BTreeMap::new(), Arc::clone(&self.pages));
+        Pages { incomplete: false, by_number, count }
     }
 }
 
@@ -139,6 +145,7 @@ impl Pages {
         let number = number(offset);
         if !self.by_number.contains_key(&number) {
             if self.count.load(Ordering::Relaxed) >= PAGES_MAX {
+                self.incomplete = true;
                 return;
             }
             self.count.fetch_add(1, Ordering::Relaxed);
@@ -237,6 +244,7 @@ mod tests {
             mapped.given(Ino(ino), 0, 1000 * PAGE_BYTES, &[]);
         }
         assert_eq!(mapped.pages.load(Ordering::Relaxed), PAGES_MAX);
+        assert!((0..20).all(|ino| mapped.is_mapped(Ino(ino))));
         assert!(mapped.stored(Ino(0), 0, &[0]).is_none());
         assert!(mapped.stored(Ino(19), 0, &[0]).is_some());
         (0..20).for_each(|ino| mapped.closed(Ino(ino)));

@@ -55,7 +55,7 @@ fn n1_a_name_that_is_replaced_can_be_opened() {
     fs::write(hosts.a.join("f"), "0").unwrap();
     let until = Instant::now() + Duration::from_secs(4);
     std::thread::scope(|scope| {
-        for (at, host) in [&hosts.a, &hosts.c].into_iter().enumerate() {
+        for (at, host) in hosts.all().into_iter().chain(hosts.all()).enumerate() {
             scope.spawn(move || {
                 for round in 0.. {
                     let new = host.join(format!("new-{at}"));
