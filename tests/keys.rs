@@ -73,8 +73,8 @@ fn a_token_is_all_that_a_new_replica_needs() {
     }
     let cluster = Cluster::start(1);
     let (a, data) = (&cluster.replicas[0], cluster.dir.path().join("new"));
-    let mint = format!("{KEEPFS} token --key {} --at {}", quoted(&a.data.join("key")), a.address);
-    let token = shell::sh(&mint);
+    let ask = |what: &str| shell::sh(&format!("{KEEPFS} token --at {} {what}", quoted(&a.data)));
+    let token = ask("");
     let serve = |token: &str, name: &str, data: &std::path::Path| {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         format!(
@@ -93,10 +93,21 @@ fn a_token_is_all_that_a_new_replica_needs() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.out.contains("used up"), "{ran:?}");
     assert!(!other.join("key").exists());
-    let token = shell::sh(&format!("{mint} --uses 2"));
-    shell::sh(&format!("{KEEPFS} token revoke {token} --daemon {}", quoted(&a.data)));
+    let rows: Vec<String> = ask("list").lines().map(str::to_owned).collect();
+    assert!(rows.len() == 2 && rows[1].contains("0 of 1") && rows[1].ends_with("used"), "{rows:?}");
+    // One that is revoked is of no use any more, nor one for somebody else.
+    let token = ask("--uses 2 --name x");
+    let ran = shell::try_sh(&serve(&token, "w", &cluster.dir.path().join("fourth")), SOON);
+    assert!(ran.code == Some(1) && ran.out.contains("for x only"), "{ran:?}");
+    let known: serde_json::Value = serde_json::from_str(&ask("list --json")).unwrap();
+    let known = known.as_array().unwrap().iter().find(|row| row["state"] == "valid").unwrap();
+    assert_eq!((&known["name"], &known["left"]), (&"x".into(), &2.into()));
+    ask(&format!("revoke {}", known["id"].as_str().unwrap()));
     let ran = shell::try_sh(&serve(&token, "x", &cluster.dir.path().join("third")), SOON);
     assert!(ran.code == Some(1) && ran.out.contains("revoked"), "{ran:?}");
+    let script = format!("{KEEPFS} token --at {} revoke 1", quoted(&a.data));
+    let ran = shell::try_sh(&script, SOON);
+    assert!(ran.code == Some(1) && ran.err.contains("knows no token"), "{ran:?}");
 }
 
 #[test]

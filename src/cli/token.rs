@@ -1,26 +1,29 @@
 //! `keepfs token`: one line that lets a host join.
 
 use super::control::Daemon;
-use crate::config::{Config, Flags, Span};
+use crate::config::Span;
 use crate::error::Error;
-use crate::node::KEY_FILE;
-use crate::peers::identity::{Keyring, Role, Token};
+use crate::mount::control::table;
+use crate::node::TokenView;
+use crate::peers::identity::Token;
+use crate::peers::identity::token::PREFIX;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Print a token: one line by which a host joins, without a copy of the key.
 ///
-/// Made by whoever can read the cluster's key. It says where the cluster is and how to know it, and
-/// ends by the cluster's time; how often it was used is in the cluster's log. A host that comes by
-/// it is given the key, and keeps it in its data directory.
+/// The daemon on this host issues it, for root or the user that runs it, when the cluster has
+/// recorded it. A host that comes by it is given the key, and keeps it in its data directory.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  keepfs token --key /etc/keepfs.key --at 10.0.0.1:7411,10.0.0.2:7411 --name web4
-  keepfs serve --name web4 --data /var/lib/keepfs --listen 10.0.0.4:7411 --mount /keep --join TOKEN")]
-#[command(args_conflicts_with_subcommands = true)]
+Examples:
+  keepfs token --name web4
+  keepfs serve --name web4 --data /var/lib/keepfs --listen 10.0.0.4:7411 --mount /keep --join TOKEN
+  keepfs token list
+  keepfs token revoke 00c0ffee00c0ffee")]
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -36,52 +39,110 @@ pub struct Args {
     /// How many may come by it, at most 64.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     uses: u32,
-    /// Replicas of the cluster [default: `listen` of the configuration].
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
-    at: Vec<String>,
-    /// The file with the cluster's key [default: as for `serve`].
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// Read settings from this TOML file [default: $KEEPFS_CONFIG].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// The daemon to ask: its name, data directory, mount or socket [default: the only one here].
+    #[arg(long, global = true, value_name = "WHERE")]
+    at: Option<PathBuf>,
 }
 
 #[derive(clap::Subcommand)]
 enum Verb {
-    /// Let nobody join by a token any more; a member that came by it stays one.
+    /// Show the tokens that the cluster knows.
+    List {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let nobody join by a token any more; a member that came by it stays one, and has the key.
     Revoke {
-        token: Token,
-        /// The daemon to ask: its name, data directory, mount or socket [default: the only one
-        /// here].
-        #[arg(long, value_name = "WHERE")]
-        daemon: Option<PathBuf>,
+        /// Its id, as `list` shows it, or the token itself.
+        id: String,
     },
 }
 
+/// A token, as the control socket tells of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Sixteen hexadecimal digits.
+    id: String,
+    role: String,
+    /// Only for one of this name.
+    name: Option<String>,
+    /// By the cluster's time, nanoseconds since the epoch.
+    expires: u64,
+    /// How many may come by it, in all.
+    uses: u32,
+    left: u32,
+    /// `valid`, `expired`, `revoked` or `used`.
+    state: String,
+    /// Until it expires, seconds.
+    seconds_left: u64,
+}
+
+impl TokenRow {
+    /// `now`: the cluster's time, as `expires` is.
+    pub fn of(token: &TokenView<'_>, now: u64) -> TokenRow {
+        let state = match () {
+            () if token.revoked => "revoked",
+            () if token.expires <= now => "expired",
+            () if token.left == 0 => "used",
+            () => "valid",
+        };
+        TokenRow {
+            id: format!("{:016x}", token.id),
+            role: if token.terms.mount { "mount" } else { "replica" }.into(),
+            name: token.terms.name.clone(),
+            expires: token.expires,
+            uses: token.terms.uses,
+            left: token.left,
+            state: state.into(),
+            seconds_left: Duration::from_nanos(token.expires.saturating_sub(now)).as_secs(),
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.role.clone(),
+            self.name.clone().unwrap_or_else(|| "-".into()),
+            format!("{} of {}", self.left, self.uses),
+            format!("{}s", self.seconds_left),
+            self.state.clone(),
+        ]
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    if let Some(Verb::Revoke { token, daemon }) = &args.verb {
-        let daemon = Daemon::find(daemon.as_deref())?;
-        let () = daemon.ask("token.revoke", json!({ "token": token.sealed.claims.id }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let flags = Flags::default().set("key", args.key.as_ref());
-    let config = Config::of_process(args.config.as_deref(), flags)?;
-    let kept = config.data.as_ref().map(|data| data.join(KEY_FILE));
-    let key = config.key.clone().or(kept).ok_or_else(|| {
-        Error::Configuration("no key: give --key FILE, the cluster's key file".into())
-    })?;
-    let addresses = match args.at.is_empty() {
-        true => config.listen.into_iter().collect(),
-        false => args.at.clone(),
+    let daemon = Daemon::find(args.at.as_deref())?;
+    let text = match &args.verb {
+        None => {
+            let life = u64::try_from(args.ttl.0.as_nanos()).unwrap_or(u64::MAX);
+            let terms = json!({"name": args.name, "uses": args.uses, "life": life});
+            format!("{}\n", daemon.ask::<String>("token.issue", terms)?)
+        }
+        Some(Verb::List { json }) => {
+            let rows: Vec<TokenRow> = daemon.ask("token.list", json!({}))?;
+            match json {
+                true => format!("{:#}\n", json!(rows)),
+                false => {
+                    let heading = ["ID", "ROLE", "NAME", "LEFT", "EXPIRES", "STATE"];
+                    table(&heading, &rows, TokenRow::cells)
+                }
+            }
+        }
+        Some(Verb::Revoke { id }) => {
+            let () = daemon.ask("token.revoke", json!({ "token": id_of(id)? }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
     };
-    if addresses.is_empty() {
-        return Err(Error::Configuration("where is the cluster? give --at HOST:PORT,...".into()));
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let expires = (now + args.ttl.0).as_nanos() as u64;
-    let (role, name): (Role, _) = (args.role.parse().map_err(Error::Other)?, args.name.clone());
-    let token = Token::new(&Keyring::read(&key)?, addresses, role, name, expires, args.uses)?;
-    super::print(format!("{token}\n").as_bytes())?;
+    super::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn id_of(text: &str) -> Result<u64, Error> {
+    if text.starts_with(PREFIX) {
+        return Ok(text.parse::<Token>()?.sealed.claims.id);
+    }
+    u64::from_str_radix(text, 16).map_err(|_| {
+        Error::Configuration(format!("{text:?} is no id of a token: see `keepfs token list`"))
+    })
 }

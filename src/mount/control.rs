@@ -7,7 +7,7 @@ mod listings;
 mod text;
 
 pub use listings::{Listings, Text};
-pub use text::{members as members_table, status as status_text};
+pub use text::{members as members_table, status as status_text, table};
 
 use crate::node::Node;
 use crate::tree::Ino;

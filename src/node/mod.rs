@@ -22,10 +22,11 @@ mod snapshots;
 mod start;
 mod status;
 pub mod streams;
+mod tokens;
 
 pub use crate::peers::identity::token::PREFIX as TOKEN_PREFIX;
 pub use crate::replica::{Answer, Applied, Batch, Failure};
-pub use crate::tree::ReplicaId;
+pub use crate::tree::{ReplicaId, TOKEN_LIFE_MAX, TokenTerms, TokenView};
 pub use status::{MemberStatus, Status};
 
 use crate::disk::FaultInjector;

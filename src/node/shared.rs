@@ -4,11 +4,10 @@ use super::acquaintance::{self, Refusals};
 use super::belief::Belief;
 use super::metrics::Metrics;
 use super::snapshots::Arrived;
-use super::{Done, Event, NodeConfig};
+use super::{Done, Event, NodeConfig, tokens};
 use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
 use crate::mailbox::Mailbox;
 use crate::panics;
-use crate::peers::identity::token::Claims;
 use crate::peers::{PeerHandler, Peers, TurnedAway};
 use crate::replica::{
     Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
@@ -263,18 +262,8 @@ impl PeerHandler for Shared {
         self.change_members(|answer| Job::AddMember { name, address, incarnation, answer })
     }
 
-    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String> {
-        let Claims { id: token, expires, uses, .. } = *claims;
-        let session = self.belief.session().ok_or("this replica has no session; ask another")?;
-        let (tell, told) = crossbeam_channel::bounded(1);
-        let command = Command::RedeemToken { token, expires, uses, joiner };
-        let done: Done = Box::new(move |answer| drop(tell.send(answer)));
-        self.tell(Job::Submit { session, command, done });
-        match told.recv_timeout(MEMBERSHIP_TIMEOUT) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(Failure::Refused(_))) => Err("it is over, revoked or used up".into()),
-            _ => Err("the cluster cannot say now; try again".into()),
-        }
+    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), String> {
+        tokens::redeem(self, token, name, joiner)
     }
 
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String> {

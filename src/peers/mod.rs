@@ -28,7 +28,6 @@ use crate::replica::PeerMessage;
 use crate::tree::{Incarnation, Member, ReplicaId, Zxid};
 use bulk::Bulk;
 use former::Former;
-use identity::token::Claims;
 use identity::{Credentials, Keyring, Role, Subject};
 use link::Link;
 use parking_lot::{Mutex, RwLock};
@@ -69,7 +68,7 @@ pub trait PeerHandler: Send + Sync {
         incarnation: Incarnation,
     ) -> Result<Vec<Member>, String>;
     /// Somebody shows a token of this cluster: the log says whether it may come by it.
-    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String>;
+    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), String>;
     /// The member that `id` is was heard, in this start of it: to be made durable before anything
     /// it says is believed. Why it must not be, else.
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String>;
@@ -253,6 +252,11 @@ impl Peers {
             self.shared.links.lock().values().for_each(|link| link.dial_anew());
         }
         Ok(())
+    }
+
+    /// By which certificates are made and believed now.
+    pub fn keyring(&self) -> Keyring {
+        self.shared.credentials().keyring().clone()
     }
 
     /// When anything was last heard from a peer.

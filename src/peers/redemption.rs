@@ -67,11 +67,9 @@ pub(super) fn answer(
     let claims = &redeem.sealed.claims;
     let grant: Grant = if claims.role != Role::Replica.to_string() {
         Err(format!("a token for a {} is not for a replica", claims.role))
-    } else if claims.name.as_ref().is_some_and(|name| *name != redeem.name) {
-        Err(format!("this token is not for {}", redeem.name))
     } else {
         handler
-            .redeem(claims, redeem.joiner)
+            .redeem(claims.id, &redeem.name, redeem.joiner)
             .map(|()| shared.credentials().keyring().to_text().to_string())
     };
     match &grant {

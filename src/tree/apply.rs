@@ -88,8 +88,9 @@ impl Edit<'_> {
                 Ok(Reply::Done)
             }
             Command::Work => self.go_on(),
-            Command::RedeemToken { token, expires, uses, joiner } => {
-                self.redeem_token(*token, *expires, *uses, *joiner)
+            Command::IssueToken { token, terms } => self.issue_token(*token, terms),
+            Command::RedeemToken { token, name, joiner } => {
+                self.redeem_token(*token, name, *joiner)
             }
             Command::RevokeToken { token } => self.revoke_token(*token),
             Command::SetMembers { members } => {

@@ -1,5 +1,6 @@
 //! [`Command`]: the only thing in the log.
 
+use super::credentials::TokenTerms;
 use super::ids::{Incarnation, Ino, Name, ReplicaId, SessionId, Stamp};
 use super::name_key::NameKey;
 use bincode::{Decode, Encode};
@@ -141,11 +142,15 @@ pub enum Command {
     /// Goes on with what was too much for one entry: see [`super::Tree::has_work`]. Proposed
     /// without a session.
     Work,
-    /// `joiner`, a number of its own, comes by a token; what a token says was checked before.
+    /// From here on somebody may come by this token.
+    IssueToken {
+        token: u64,
+        terms: TokenTerms,
+    },
+    /// `joiner`, a number of its own, comes by a token under this name.
     RedeemToken {
         token: u64,
-        expires: Stamp,
-        uses: u32,
+        name: String,
         joiner: u64,
     },
     RevokeToken {

@@ -40,6 +40,7 @@ mod view;
 mod work;
 
 pub use command::*;
+pub use credentials::{TOKEN_LIFE_MAX, TOKEN_USES_MAX, TOKENS_MAX, TokenTerms, TokenView};
 pub use ids::*;
 pub use name_key::NameKey;
 pub use outcome::*;

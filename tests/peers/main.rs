@@ -5,7 +5,6 @@ mod bulk;
 mod key;
 mod strangers;
 
-use keepfs::peers::identity::token::Claims;
 use keepfs::peers::identity::{Keyring, Role, Secret, Token};
 use keepfs::peers::{Listener, PeerHandler, Peers, PeersConfig, Reason, TurnedAway};
 use keepfs::replica::PeerMessage;
@@ -52,12 +51,12 @@ impl PeerHandler for Heard {
         Err(format!("no room for {name}"))
     }
 
-    fn redeem(&self, claims: &Claims, joiner: u64) -> Result<(), String> {
+    fn redeem(&self, token: u64, _: &str, joiner: u64) -> Result<(), String> {
         let mut redeemed = self.redeemed.lock();
-        if !redeemed.contains_key(&joiner) && redeemed.len() >= claims.uses as usize {
+        if !redeemed.contains_key(&joiner) && !redeemed.is_empty() {
             return Err("used up".into());
         }
-        redeemed.insert(joiner, claims.id);
+        redeemed.insert(joiner, token);
         Ok(())
     }
 
@@ -356,26 +355,21 @@ fn a_join_that_is_refused_says_why() {
 }
 
 #[test]
-fn a_token_gives_the_key_to_whom_it_is_for_as_often_as_it_says() {
+fn a_token_gives_the_key_to_whom_the_log_lets_come() {
     let (one, _two) = pair(identity(1), identity(2));
     let at = vec![one.peers.address().to_string()];
-    let token = |keyring: &Keyring, name: Option<&str>| {
-        let name = name.map(str::to_owned);
-        Token::new(keyring, at.clone(), Role::Replica, name, u64::MAX, 1).unwrap()
-    };
+    let token = |keyring: &Keyring| Token::new(keyring, at.clone(), Role::Replica).unwrap();
     let redeem = |token: &Token, name: &str, joiner| keepfs::peers::redeem(token, name, joiner);
-    let own = token(&keyring(), Some("new"));
-    let other = redeem(&own, "old", 1).unwrap_err().to_string();
-    assert!(other.contains("not for old"), "{other}");
+    let own = token(&keyring());
     assert_eq!(redeem(&own, "new", 1).unwrap(), keyring());
     assert_eq!(redeem(&own, "new", 1).unwrap(), keyring(), "the same again");
     let second = redeem(&own, "new", 2).unwrap_err().to_string();
     assert!(second.contains("used up"), "{second}");
     // One of another cluster is not even told to this one; a forged one is not listened to.
     let foreign = Keyring::new(Secret::generate().unwrap(), None);
-    let stranger = redeem(&token(&foreign, None), "new", 3).unwrap_err().to_string();
+    let stranger = redeem(&token(&foreign), "new", 3).unwrap_err().to_string();
     assert!(stranger.contains("do both have the same key?"), "{stranger}");
-    let forged = Token { fingerprint: own.fingerprint, ..token(&foreign, None) };
+    let forged = Token { fingerprint: own.fingerprint, ..token(&foreign) };
     assert!(redeem(&forged, "new", 3).is_err());
     assert_eq!(one.heard.redeemed.lock().len(), 1);
 }

@@ -207,7 +207,7 @@ fn pairs(pairs: &[(&str, String)]) -> String {
 
 /// Left-aligned columns; the last may hold spaces. Each row is made twice, to be measured and to be
 /// written: there may be very many.
-fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
+pub fn table<T>(heading: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|name| name.len()).collect();
     for item in items {
         for (width, cell) in widths.iter_mut().zip(row(item)) {

@@ -1,5 +1,6 @@
-//! Tokens: one line that lets a host join, and nobody else. What it allows is sealed by the
-//! cluster's secret; how often it was used, and whether it is revoked, is in the log.
+//! Tokens: one line that lets a host join, and nobody else. Its id and role are sealed by the
+//! cluster's secret; what it allows, how often it was used, and whether it is revoked, is in the
+//! log.
 
 use super::authority::{Authority, fingerprint};
 use super::secret::{Secret, hex, unhex};
@@ -16,19 +17,13 @@ pub const PREFIX: &str = "keepfs-token-";
 /// More than any token has.
 const TEXT_BYTES_MAX: usize = 4096;
 
-/// What a token allows.
+/// Which token it is.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Claims {
-    /// By which it is revoked.
+    /// Of its record in the tree.
     pub id: u64,
     /// As [`Role`] writes itself.
     pub role: String,
-    /// Only a process of this name may come by it.
-    pub name: Option<String>,
-    /// By the cluster's time, nanoseconds since the epoch.
-    pub expires: u64,
-    /// How many may come by it.
-    pub uses: u32,
 }
 
 /// Claims that can be checked by whoever has the secret.
@@ -49,21 +44,14 @@ pub struct Token {
 }
 
 impl Token {
-    /// A new one. `expires`: see [`Claims::expires`].
-    pub fn new(
-        keyring: &Keyring,
-        addresses: Vec<String>,
-        role: Role,
-        name: Option<String>,
-        expires: u64,
-        uses: u32,
-    ) -> Result<Token, Error> {
+    /// A new one, for the log to record.
+    pub fn new(keyring: &Keyring, addresses: Vec<String>, role: Role) -> Result<Token, Error> {
         let mut id = [0; 8];
         SystemRandom::new()
             .fill(&mut id)
             .map_err(|_| Error::Other("the kernel gives no random bytes".into()))?;
         let id = u64::from_le_bytes(id);
-        let claims = Claims { id, role: role.to_string(), name, expires, uses };
+        let claims = Claims { id, role: role.to_string() };
         let tag = hmac::sign(&key(keyring.signs()), &encode(&claims));
         let mut seal = [0; 32];
         seal.copy_from_slice(tag.as_ref());
@@ -135,7 +123,7 @@ mod tests {
     fn a_token_is_one_line_and_what_it_allows_cannot_be_changed() {
         let keyring = Keyring::new(Secret::generate().unwrap(), None);
         let addresses = vec!["10.0.0.1:7411".to_owned()];
-        let token = Token::new(&keyring, addresses, Role::Replica, None, 9, 1).unwrap();
+        let token = Token::new(&keyring, addresses, Role::Replica).unwrap();
         let text = token.to_string();
         assert!(!text.contains(char::is_whitespace));
         let read: Token = text.parse().unwrap();
@@ -143,7 +131,7 @@ mod tests {
         assert!(read.sealed.is_of(&keyring));
         assert!(!read.sealed.is_of(&Keyring::new(Secret::generate().unwrap(), None)));
         let mut more = read.clone();
-        more.sealed.claims.uses = 2;
+        more.sealed.claims.id += 1;
         assert!(!more.sealed.is_of(&keyring));
         for wrong in ["", PREFIX, &text[..text.len() - 2], &format!("{text}00"), "10.0.0.1:7411"] {
             assert!(wrong.parse::<Token>().is_err(), "{wrong}");

@@ -29,6 +29,8 @@ const VERBS: &[(&str, Verb)] = &[
     ("member.remove", member::remove),
     ("member.replace", member::replace),
     ("member.transfer", member::transfer),
+    ("token.issue", token::issue),
+    ("token.list", token::list),
     ("token.revoke", token::revoke),
 ];
 

@@ -1,9 +1,21 @@
-//! `token.*`: which tokens count no more.
+//! `token.*`: who may still join, and how.
 
 use super::{Asked, value};
-use crate::tree::Command;
+use crate::cli::token::TokenRow;
+use crate::node::{TOKEN_LIFE_MAX, TokenTerms};
+use crate::peers::identity::is_name;
 use serde::Deserialize;
 use serde_json::Value;
+
+#[derive(Deserialize)]
+struct New {
+    /// Only for one of this name.
+    name: Option<String>,
+    /// How many may come by it.
+    uses: u32,
+    /// Nanoseconds.
+    life: u64,
+}
 
 #[derive(Deserialize)]
 struct One {
@@ -11,11 +23,28 @@ struct One {
     token: u64,
 }
 
+/// The token's text, when its record is committed.
+pub fn issue(asked: &Asked<'_>) -> Result<Value, String> {
+    let New { name, uses, life } = asked.arguments()?;
+    if life > TOKEN_LIFE_MAX {
+        return Err("a token lasts 30 days at most".into());
+    }
+    if let Some(name) = name.iter().find(|name| !is_name(name)) {
+        return Err(format!("{name:?} can be no replica's name"));
+    }
+    let token = asked.node.issue_token(TokenTerms { mount: false, name, uses, life })?;
+    log::info!("{token:?} was issued to uid {}", asked.uid);
+    value(token.to_string())
+}
+
+pub fn list(asked: &Asked<'_>) -> Result<Value, String> {
+    let tree = asked.node.tree();
+    let now = tree.stamp();
+    value(tree.tokens().map(|token| TokenRow::of(&token, now)).collect::<Vec<_>>())
+}
+
 /// Answers when it is committed.
 pub fn revoke(asked: &Asked<'_>) -> Result<Value, String> {
     let One { token } = asked.arguments()?;
-    let session = asked.node.session().ok_or("this replica has no session; ask another")?;
-    let answer = asked.node.submit_and_wait(session, Command::RevokeToken { token });
-    answer.map_err(|failure| format!("not revoked: {failure:?}"))?;
-    value(())
+    value(asked.node.revoke_token(token)?)
 }
