@@ -38,6 +38,9 @@ pub const SESSIONS_MAX: usize = 4096;
 pub const DEPTH_MAX: usize = 4096;
 /// Proposals of one session that may be unanswered at once; also the answers remembered for it.
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 4096;
+/// Changes that wait for a mount's notifier, which may hang in its kernel: some 150 MB. Beyond, the
+/// mount forgets everything it knows when it listens again.
+pub const CHANGES_UNHEARD_MAX: usize = 1 << 19;
 /// Largest frame between replicas, bytes: one full file and its envelope, with room.
 pub const PEER_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Replicas in one cluster: beyond seven, commits cost more than the added copies are worth.

@@ -3,6 +3,7 @@
 
 mod farewell;
 mod restore;
+mod subscriber;
 
 use super::shared::{Job, Shared, refuse};
 use super::snapshots::{self, Arrived, Trigger};
@@ -22,6 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use subscriber::Subscriber;
 
 /// The owner of the replica.
 pub struct Driver {
@@ -30,7 +32,7 @@ pub struct Driver {
     next_id: u64,
     asked: HashMap<u64, Done>,
     members_asked: HashMap<u64, Sender<MembersAnswer>>,
-    subscriber: Option<Sender<Event>>,
+    subscriber: Option<Subscriber>,
     trigger: Trigger,
     /// Announced to the replica since it was last asked what to do.
     arrived: Vec<Arrived>,
@@ -171,20 +173,12 @@ impl Driver {
         }
     }
 
-    fn subscribe(&mut self, now: Moment, events: Sender<Event>, ready: Sender<()>) {
-        if let Some(session) = self.replica.status().session {
-            let _ = events.send(Event::SessionOpened(session));
-        }
-        self.subscriber = Some(events);
-        self.replica.step(now, Input::Mounted { mounted: true });
-        let _ = ready.send(());
-    }
-
     fn tick(&mut self, now: Moment) {
         let at = Instant::now();
         if at >= self.next_tick {
             self.replica.step(now, Input::Tick);
             self.next_tick = at + self.shared.config.heartbeat / 2;
+            self.let_catch_up();
             self.show(self.replica.status());
         }
     }
@@ -327,14 +321,6 @@ impl Driver {
     fn extend_belief(&self) {
         if self.believed.is_some() && self.replica.session() == self.believed {
             self.shared.belief.extend(self.replica.session_deadline());
-        }
-    }
-
-    fn notify(&mut self, event: impl FnOnce() -> Event) {
-        let Some(subscriber) = &self.subscriber else { return };
-        if subscriber.send(event()).is_err() {
-            self.subscriber = None;
-            self.replica.step(clock::now(), Input::Mounted { mounted: false });
         }
     }
 

@@ -191,8 +191,11 @@ impl Node {
     }
 
     /// The one listener (the mount) of this node's events: it misses none from the moment this
-    /// returns, and hears of the session first. While there is no listener, every entry counts as
-    /// visible when applied.
+    /// returns, and hears of the session first. One that hangs hears, when it listens again, that
+    /// the tree was replaced in place of what was beyond [`CHANGES_UNHEARD_MAX`]. While there is no
+    /// listener, every entry counts as visible when applied.
+    ///
+    /// [`CHANGES_UNHEARD_MAX`]: crate::limits::CHANGES_UNHEARD_MAX
     pub fn subscribe(&self) -> Receiver<Event> {
         let (events, heard) = crossbeam_channel::unbounded();
         let (ready, listening) = crossbeam_channel::bounded(1);
