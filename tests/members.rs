@@ -154,6 +154,11 @@ fn a_dead_member_is_removed_and_a_dead_newcomer_never_votes() {
     let other = 1 - leader;
     command(&cluster, 0, &format!("member transfer {}", cluster.replicas[other].name));
     eventually("it leads", SOON, || cluster.leader(other) == other);
+    // One that runs must not be started again by what watches over it.
+    command(&cluster, other, &format!("member remove {}", cluster.replicas[leader].name));
+    let (code, said) = cluster.replicas[leader].ends_by_itself();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("was removed from the cluster") && said.contains("--join"), "{said}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::snapshots::{self, Arrived, Trigger};
 use super::{Done, Event, acquaintance, clock};
 use crate::mailbox::Taken;
 use crate::replica::{
-    Batch, Effects, Failure, Input, MembersAnswer, Moment, PeerMessage, Replica, ReplicaStatus,
-    SessionEvent, SnapshotMark,
+    Batch, Effects, Failure, Fatal, Input, MembersAnswer, Moment, PeerMessage, Replica,
+    ReplicaStatus, SessionEvent, SnapshotMark,
 };
 use crate::tree::{Change, Member, ReplicaId, SessionId, Tree};
 use crossbeam_channel::Sender;
@@ -253,8 +253,14 @@ impl Driver {
                 let _ = asker.send(answer);
             }
         }
-        if let Some(why) = effects.fatal {
-            self.shared.fail(why);
+        match effects.fatal {
+            Some(Fatal::Broken(why)) => self.shared.fail(why),
+            Some(Fatal::Removed) => self.shared.refused(format!(
+                "{} was removed from the cluster, and its data directory is of no use any more; to \
+                 let this host join anew, start it with an empty one and --join",
+                self.shared.config.name
+            )),
+            None => {}
         }
     }
 

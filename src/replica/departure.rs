@@ -8,7 +8,7 @@
 //! whoever asks; and the answer to the request to leave waits for the same.
 
 use super::proposals::RETRY_AFTER;
-use super::{PeerMessage, Replica};
+use super::{Fatal, PeerMessage, Replica};
 use crate::tree::{ReplicaId, Zxid};
 use raft::INVALID_ID;
 use raft::eraftpb::{Message, MessageType};
@@ -110,7 +110,7 @@ impl Replica {
         for id in asked {
             self.outbox.members.push((id, Ok(members.clone())));
         }
-        self.fail("it was removed from the cluster".to_owned());
+        self.outbox.fatal.get_or_insert(Fatal::Removed);
     }
 
     /// On the leader: lets those go who were removed and are needed no more, and sees to it that

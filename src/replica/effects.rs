@@ -26,8 +26,26 @@ pub struct Effects {
     pub answers: Vec<(u64, Answer)>,
     /// Answers to requests to join or leave.
     pub members: Vec<(u64, MembersAnswer)>,
-    /// This replica must stop: it disagrees with the leader, or was removed. Says why.
-    pub fatal: Option<String>,
+    /// This replica must stop.
+    pub fatal: Option<Fatal>,
+}
+
+/// Why a replica must stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    /// The cluster goes on without it, and needs its vote no more.
+    Removed,
+    /// It cannot trust its disk or its tree, as this sentence says.
+    Broken(String),
+}
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Fatal::Removed => "it was removed from the cluster",
+            Fatal::Broken(why) => why,
+        })
+    }
 }
 
 impl Effects {

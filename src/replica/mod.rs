@@ -46,7 +46,9 @@ mod wishes;
 mod work;
 
 pub use acquaintance::{Meeting, keep_met};
-pub use effects::{Answer, Applied, Batch, Effects, Failure, MembersAnswer, Persist, SessionEvent};
+pub use effects::{
+    Answer, Applied, Batch, Effects, Failure, Fatal, MembersAnswer, Persist, SessionEvent,
+};
 pub use input::{Input, LogBounds, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
 pub use message::PeerMessage;
 pub use status::ReplicaStatus;
@@ -225,7 +227,7 @@ impl Replica {
 
     /// This replica must stop; the first reason counts.
     fn fail(&mut self, why: String) {
-        self.outbox.fatal.get_or_insert(why);
+        self.outbox.fatal.get_or_insert(Fatal::Broken(why));
     }
 
     /// The members as raft has them, this one excepted, in order.

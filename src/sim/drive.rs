@@ -69,7 +69,7 @@ impl World {
             self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
         }
         if let Some(why) = effects.fatal {
-            self.stopped_itself(host, &why);
+            self.stopped_itself(host, &why.to_string());
         }
     }
 
