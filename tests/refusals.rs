@@ -144,6 +144,7 @@ fn no_device_is_told() {
     // In a mount namespace of its own, a /dev with hardly anything hides the device.
     let script = format!(
         "unshare --mount sh -c 'mount -t tmpfs none /dev; mknod /dev/urandom c 1 9
+                              ln -s /proc/self/fd /dev/fd
                               exec {KEEPFS} up {0}/m --data {0}/d'",
         dir.path().display()
     );
