@@ -105,6 +105,8 @@ fn a_token_is_all_that_a_new_replica_needs() {
     ask(&format!("revoke {}", known["id"].as_str().unwrap()));
     let ran = shell::try_sh(&serve(&token, "x", &cluster.dir.path().join("third")), SOON);
     assert!(ran.code == Some(1) && ran.out.contains("revoked"), "{ran:?}");
+    ask("--ttl 1ms");
+    eventually("its time is over", SOON, || ask("list").contains("expired"));
     let script = format!("{KEEPFS} token --at {} revoke 1", quoted(&a.data));
     let ran = shell::try_sh(&script, SOON);
     assert!(ran.code == Some(1) && ran.err.contains("knows no token"), "{ran:?}");
