@@ -305,7 +305,8 @@ fn only_the_owner_can_look_into_a_data_directory() {
     for part in ["", "log", "snapshots", "backup"] {
         assert_eq!(mode(&path.join(part)), 0o700, "{part}");
     }
-    let files = [path.join("identity"), path.join("lock"), newest_file(&directory.log())];
+    let log = directory.log();
+    let files = [path.join("identity"), path.join("lock"), newest_file(&log), log.join("LOCK")];
     for file in files.iter().chain([&snapshot.path]) {
         assert_eq!(mode(file), 0o600, "{}", file.display());
     }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 use support::cluster::{Cluster, quoted};
 use support::{KEEPFS, can_mount, eventually, key, shell};
@@ -132,4 +133,18 @@ fn a_replica_without_a_key_or_with_one_for_all_to_read_says_what_to_do() {
     let ran = serve(&format!("--key {}", quoted(&file)));
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains(&format!("chmod 600 {}", file.display())), "{ran:?}");
+    shell::sh(&format!("chmod 600 {}", quoted(&file)));
+    // Only root may give it away.
+    if std::os::unix::fs::chown(&file, Some(65534), None).is_ok() {
+        let ran = serve(&format!("--key {}", quoted(&file)));
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains("belongs to user 65534"), "{ran:?}");
+    }
+    let fifo = dir.path().join("fifo");
+    shell::sh(&format!("mkfifo -m 600 {}", quoted(&fifo)));
+    for odd in [&fifo, Path::new("/dev/null")] {
+        let ran = serve(&format!("--key {}", quoted(odd)));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("is no regular file"), "{ran:?}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod support;
 
+use keepfs::disk::DataDirectory;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -52,6 +53,52 @@ fn a_place_of_the_kernels_own() {
     let data = tempfile::tempdir().unwrap();
     let said = refused(&["up", "/proc/self", "--data", data.path().to_str().unwrap()]);
     assert!(said.contains("the kernel's own"), "{said}");
+}
+
+/// It would wait for itself; nothing is founded, and nothing made.
+#[test]
+fn a_mount_in_the_data_directory_and_the_reverse() {
+    let dir = tempfile::tempdir().unwrap();
+    let (outer, inner) = (dir.path().join("outer"), dir.path().join("outer/inner"));
+    let said = refused(&["up", text(&inner), "--data", text(&outer)]);
+    assert!(said.contains("is inside the data directory"), "{said}");
+    let said = refused(&["up", text(&outer), "--data", text(&inner)]);
+    assert!(said.contains("is inside the mount"), "{said}");
+    assert!(!outer.exists());
+
+    let (address, data) = (free_address(), dir.path().join("data"));
+    let founders = format!("a={address}");
+    let mut args = serve("a", text(&data), &address, &founders);
+    args.extend(["--mount", text(&data)]);
+    let said = refused(&args);
+    assert!(said.contains("is inside the data directory"), "{said}");
+    assert!(!data.join("identity").exists());
+}
+
+/// Neither a mount that answers nor one whose daemon is gone.
+#[test]
+fn what_is_mounted_in_a_data_directory_is_left_alone() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(1);
+    let file = cluster.replicas[0].mount.join("f");
+    fs::write(&file, "x").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let there = data.path().join("backup/there");
+    fs::create_dir_all(&there).unwrap();
+    shell::sh(&format!("mount --bind {} {}", text(&cluster.replicas[0].mount), text(&there)));
+    let alive = DataDirectory::open(data.path()).map(drop);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    cluster.replicas[0].kill();
+    let is_dead = fs::read_dir(&there).is_err();
+    let dead = DataDirectory::open(data.path()).map(drop);
+    detach(&there);
+    alive.unwrap();
+    assert_eq!(mode & 0o777, 0o644);
+    assert!(is_dead);
+    dead.unwrap();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::control::ControlSocket;
 use super::key_watch::KeyWatch;
 use super::memory::Memory;
+use super::mounts;
 use super::signals;
 use crate::backup::{Backup, BackupConfig};
 use crate::config::Config;
@@ -25,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// mounted.
 pub fn run(config: &Config, announce: impl Fn()) -> Result<(), Error> {
     start_logging(config);
+    if let (Some(mount), Some(data)) = (&config.mount, &config.data) {
+        mounts::keep_apart(mount, data)?;
+    }
     panics::end_the_process();
     let mut memory = Memory::new();
     leave_no_core();

@@ -50,6 +50,32 @@ pub fn make(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// Refuses a mount in the data directory, and a data directory in the mount: the daemon would wait
+/// for itself, and after a crash for nobody.
+pub fn keep_apart(mount: &Path, data: &Path) -> Result<(), Error> {
+    let refused = |text| Error::Configuration(format!("{text}; give each a directory of its own"));
+    let (at, of) = (resolved(mount)?, resolved(data)?);
+    let (mount, data) = (mount.display(), data.display());
+    if at.starts_with(&of) {
+        return Err(refused(format!("the mount {mount} is inside the data directory {data}")));
+    }
+    match of.starts_with(&at) {
+        true => Err(refused(format!("the data directory {data} is inside the mount {mount}"))),
+        false => Ok(()),
+    }
+}
+
+/// `path` from the root, the links followed of as much of it as there is.
+fn resolved(path: &Path) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(path).map_err(Error::file("find", path))?;
+    for there in path.ancestors() {
+        if let (Ok(found), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return Ok(if rest.as_os_str().is_empty() { found } else { found.join(rest) });
+        }
+    }
+    Ok(path)
+}
+
 /// What the replica behind this mount says of itself and its cluster.
 pub fn status(mount: &Path) -> Result<Status, Error> {
     let text = read_control(mount, "status.json")?;
@@ -108,6 +134,21 @@ fn explain(mount: &Path, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mount_and_its_data_are_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, link) = (dir.path().join("data"), dir.path().join("link"));
+        fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        for inside in [data.clone(), data.join("new/mnt"), link.join("mnt")] {
+            let said = keep_apart(&inside, &data).unwrap_err().to_string();
+            assert!(said.contains("is inside the data directory"), "{said}");
+        }
+        let said = keep_apart(&data, &link.join("new")).unwrap_err().to_string();
+        assert!(said.contains("is inside the mount"), "{said}");
+        keep_apart(&dir.path().join("data2"), &data).unwrap();
+    }
 
     #[test]
     fn a_plain_directory_is_no_mount() {

@@ -37,17 +37,22 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let mount = mounts::make(&args.dir)?;
     let flags = Flags::default()
         .set("name", args.name.as_ref())
         .set("data", args.data.as_ref())
         .set("listen", args.listen.as_ref())
-        .set("mount", Some(&mount));
+        .set("mount", Some(&args.dir));
     let mut config = Config::of_process(args.config.as_deref(), flags)?;
+    if let Some(data) = &config.data {
+        mounts::keep_apart(&args.dir, data)?;
+    }
+    let mount = mounts::make(&args.dir)?;
+    config.mount = Some(mount.clone());
     let data = match config.data.take() {
         Some(data) => data,
         None => config::default_data(&mount)?,
     };
+    mounts::keep_apart(&mount, &data)?;
     private::create_directory(&data)?;
     let listen = match config.listen.take() {
         Some(listen) => listen,

@@ -1,7 +1,7 @@
 //! The Raft log: raft-engine with one group, behind [`Disk`].
 
 use super::log_files::{FaultInjector, LogFiles};
-use super::{Disk, LogState, LogWrite, torn};
+use super::{Disk, LogState, LogWrite, private, torn};
 use crate::error::Error;
 use crate::panics::contained;
 use parking_lot::Mutex;
@@ -47,6 +47,12 @@ impl MessageExt for Entries {
     }
 }
 
+/// raft-engine makes this file by itself, as wide as the umask lets it.
+fn make_lock_private(directory: &Path) -> Result<(), Error> {
+    let path = directory.join("LOCK");
+    private::narrow_file(&path).map_err(Error::file("narrow the mode of", &path))
+}
+
 impl RaftLog {
     /// Recovers the log. A torn tail is cut off; any other damage is [`Error::Damaged`].
     pub fn open(directory: &Path) -> Result<RaftLog, Error> {
@@ -67,6 +73,7 @@ impl RaftLog {
         let opened =
             contained(|| Engine::open_with_file_system(config(directory), files.clone().into()));
         let engine = opened.map_err(&damaged)?.map_err(|error| damaged(engine_text(error)))?;
+        make_lock_private(directory)?;
         files.recovered();
         files.check().map_err(|error| damaged(error.to_string()))?;
         let hard_state = engine

@@ -4,9 +4,9 @@
 
 use crate::error::Error;
 use log::warn;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -60,11 +60,18 @@ pub fn create_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Takes away what group and others may do with `directory` and all that is in it. Symbolic links
-/// in it are left as they are, and not followed.
+/// Makes a file private that others than us have made for us.
+pub(super) fn narrow_file(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+}
+
+/// Takes away what group and others may do with `directory` and all of keepfs's that is in it:
+/// what is mounted in it, or belongs to another user, is not looked into. Symbolic links in it are
+/// left as they are, and not followed.
 pub(super) fn narrow(directory: &Path) -> Result<(), Error> {
     let directory = directory.canonicalize().map_err(Error::file("find", directory))?;
-    let narrowed = narrow_all(&directory)?;
+    let own = fs::symlink_metadata(&directory).map_err(Error::file("look at", &directory))?;
+    let narrowed = narrow_mode(&directory, &own)? + narrow_in(&directory, own.dev())?;
     if narrowed > 0 {
         warn!(
             "{} and what is in it could be read or written by other users: {narrowed} modes are \
@@ -75,29 +82,44 @@ pub(super) fn narrow(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many there were.
-fn narrow_all(path: &Path) -> Result<usize, Error> {
-    let metadata = match fs::symlink_metadata(path) {
-        // Gone meanwhile: the lock may not be ours yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other.map_err(Error::file("look at", path))?,
-    };
-    if metadata.is_symlink() {
-        return Ok(0);
-    }
-    let mode = metadata.permissions().mode();
-    let wide = mode & OTHERS != 0;
-    if wide {
-        let narrow = Permissions::from_mode(mode & 0o7777 & !OTHERS);
-        fs::set_permissions(path, narrow).map_err(Error::file("narrow the mode of", path))?;
-    }
-    let mut narrowed = usize::from(wide);
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path).map_err(Error::file("list", path))? {
-            narrowed += narrow_all(&entry.map_err(Error::file("list", path))?.path())?;
+/// How many there were in `directory`, which is of the file system `device`.
+fn narrow_in(directory: &Path, device: u64) -> Result<usize, Error> {
+    let mut narrowed = 0;
+    for entry in fs::read_dir(directory).map_err(Error::file("list", directory))? {
+        let path = entry.map_err(Error::file("list", directory))?.path();
+        let metadata = match fs::symlink_metadata(&path) {
+            // Gone meanwhile: the lock may not be ours yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // A mount whose daemon is gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => continue,
+            other => other.map_err(Error::file("look at", &path))?,
+        };
+        if metadata.is_symlink() || metadata.dev() != device || !is_ours(&metadata) {
+            continue;
+        }
+        narrowed += narrow_mode(&path, &metadata)?;
+        if metadata.is_dir() {
+            narrowed += narrow_in(&path, device)?;
         }
     }
     Ok(narrowed)
+}
+
+/// 1 if it was too wide.
+fn narrow_mode(path: &Path, metadata: &Metadata) -> Result<usize, Error> {
+    let mode = metadata.permissions().mode();
+    if mode & OTHERS == 0 {
+        return Ok(0);
+    }
+    let narrow = Permissions::from_mode(mode & 0o7777 & !OTHERS);
+    fs::set_permissions(path, narrow).map_err(Error::file("narrow the mode of", path))?;
+    Ok(1)
+}
+
+/// The `lost+found` of a disk of its own, for one, is root's.
+fn is_ours(metadata: &Metadata) -> bool {
+    // SAFETY: geteuid has no precondition and cannot fail.
+    metadata.uid() == unsafe { libc::geteuid() }
 }
 
 #[cfg(test)]
@@ -122,13 +144,25 @@ mod tests {
         }
         fs::set_permissions(data.join("log/deep/file"), Permissions::from_mode(0o664)).unwrap();
         std::os::unix::fs::symlink(&outside, data.join("link")).unwrap();
-        assert_eq!(narrow_all(&data).unwrap(), 4);
+        narrow(&data).unwrap();
         for path in ["", "log", "log/deep"] {
             assert_eq!(mode(&data.join(path)), 0o700, "{path}");
         }
         assert_eq!(mode(&data.join("log/deep/file")), 0o600);
         assert_eq!(mode(&outside), 0o644);
-        assert_eq!(narrow_all(&data).unwrap(), 0);
+    }
+
+    /// Root may give a file away; other users have nothing to try this with.
+    #[test]
+    fn what_belongs_to_another_user_is_left_alone() {
+        let data = tempfile::tempdir().unwrap();
+        let theirs = data.path().join("lost+found");
+        fs::create_dir(&theirs).unwrap();
+        fs::set_permissions(&theirs, Permissions::from_mode(0o755)).unwrap();
+        if std::os::unix::fs::chown(&theirs, Some(65534), None).is_ok() {
+            narrow(data.path()).unwrap();
+            assert_eq!(mode(&theirs), 0o755);
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use crate::error::Error;
 use ring::hkdf::{self, KeyType};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -74,15 +74,13 @@ impl Keyring {
     /// # Errors
     /// If it is missing, may be read by others than its owner, or holds no secret; with what to do.
     pub fn read(path: &Path) -> Result<Keyring, Error> {
-        let mut file = File::open(path).map_err(Error::file("read the key", path))?;
-        let mode = file.metadata().map_err(Error::file("look at", path))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(Error::Configuration(format!(
-                "other users may read or write the key {0}: chmod 600 {0}; if they may have read it, \
-                 make a new one",
-                path.display()
-            )));
-        }
+        // A FIFO would be waited for.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let mut file = opened.map_err(Error::file("read the key", path))?;
+        let metadata = file.metadata().map_err(Error::file("look at", path))?;
+        check_key_file(&metadata).map_err(|problem| {
+            Error::Configuration(problem.replace("FILE", &path.display().to_string()))
+        })?;
         let mut text = Zeroizing::new(String::new());
         file.by_ref()
             .take(FILE_BYTES_MAX)
@@ -201,10 +199,33 @@ pub fn unhex(text: &str, bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// What is wrong with it as the keeper of a secret, of FILE.
+fn check_key_file(metadata: &Metadata) -> Result<(), String> {
+    // SAFETY: geteuid has no precondition and cannot fail.
+    let own = unsafe { libc::geteuid() };
+    if !metadata.is_file() {
+        return Err("the key FILE is no regular file; `keepfs key > FILE` makes one".into());
+    }
+    if metadata.uid() != 0 && metadata.uid() != own {
+        return Err(format!(
+            "the key FILE belongs to user {}, who may read and write it: chown {own} FILE; if that \
+             user may have read it, make a new one",
+            metadata.uid()
+        ));
+    }
+    match metadata.mode() & 0o077 {
+        0 => Ok(()),
+        _ => Err("other users may read or write the key FILE: chmod 600 FILE; if they may have \
+                  read it, make a new one"
+            .into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_key_file_is_read_back_and_never_shown() {
