@@ -58,6 +58,8 @@ pub struct TurnedAway {
     pub reason: Reason,
     /// A sentence, for both logs.
     pub text: String,
+    /// The start of the process that speaks in the dialler's place; 0: none does.
+    pub speaker: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -78,7 +80,7 @@ impl std::error::Error for TurnedAway {}
 
 impl From<String> for TurnedAway {
     fn from(text: String) -> TurnedAway {
-        TurnedAway { reason: Reason::Other, text }
+        TurnedAway { reason: Reason::Other, text, speaker: 0 }
     }
 }
 
@@ -139,7 +141,14 @@ impl Shared {
         let mut frames = Frames::new(wire);
         frames.send(kind::HELLO, &self.hello(member.id, purpose))?;
         let answer: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
-        let welcome = answer.map_err(denied)?;
+        let welcome = match answer {
+            Ok(welcome) => welcome,
+            Err(why) => {
+                // Only the older of two processes on copies of a directory does not know the other.
+                self.have_lived_through(why.speaker, &subject.name).map_err(denied)?;
+                return Err(denied(why));
+            }
+        };
         // Whoever comes as one that is no member any more may be told so.
         let is_member = self.member(member.id).is_some();
         if welcome.id != member.id || (is_member && !is_known(member, &subject)) {
@@ -165,7 +174,11 @@ impl Shared {
             member.id
         );
         let founded = self.cluster.lock().is_some();
-        TurnedAway { reason: if founded { Reason::Forgotten } else { Reason::Other }, text }
+        TurnedAway {
+            reason: if founded { Reason::Forgotten } else { Reason::Other },
+            text,
+            speaker: 0,
+        }
     }
 
     /// Someone remembers a start of this replica: was it one of this data directory?
@@ -202,7 +215,7 @@ impl Shared {
         for theirs in [subject.cluster, hello.cluster].into_iter().flatten() {
             if let Some(own) = own.filter(|own| *own != theirs) {
                 let text = format!("{me} belongs to cluster {own:032x}, {name} to {theirs:032x}");
-                return Err(TurnedAway { reason: Reason::Cluster, text });
+                return Err(TurnedAway { reason: Reason::Cluster, text, speaker: 0 });
             }
         }
         let undecided = own.is_none() || hello.cluster.is_none();
@@ -276,7 +289,7 @@ impl Shared {
             "replica {from} ({name}) is no member of this cluster; if it was removed or replaced, \
              start it with an empty data directory and --join"
         );
-        Err(TurnedAway { reason, text })
+        Err(TurnedAway { reason, text, speaker: 0 })
     }
 
     /// The address book may have come to name another data directory since the handshake.

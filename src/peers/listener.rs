@@ -3,7 +3,7 @@
 use super::bulk::Bulk;
 use super::connection::{Frames, decode, invalid, kind};
 use super::gate::{Arrival, First, Gate};
-use super::hello::{Hello, Purpose, Standing};
+use super::hello::{Hello, Purpose, Standing, TurnedAway};
 use super::identity::Subject;
 use super::quiet::Quiet;
 use super::{PeerHandler, Shared, redemption};
@@ -224,17 +224,21 @@ fn converse(context: &Context, arrival: Arrival) -> io::Result<()> {
 
 impl Listener {
     /// One process speaks for a replica: a second one, on a copy of its data directory, is refused.
-    fn admit(&self, name: &str, hello: &Hello) -> Result<(), String> {
+    fn admit(&self, name: &str, hello: &Hello) -> Result<(), TurnedAway> {
         let mut state = self.state.lock();
         if let Some(&(start, heard)) = state.speakers.get(&hello.from)
             && start != hello.start
             && heard.elapsed() < ALIVE
         {
-            return Err(format!(
-                "another process speaks as replica {} ({name}) now; if this one runs on a copy of \
-                 its data directory, stop it and let it join with an empty directory",
-                hello.from
-            ));
+            return Err(TurnedAway {
+                speaker: start,
+                ..format!(
+                    "another process speaks as replica {} ({name}) now; if this one runs on a copy \
+                     of its data directory, stop it and let it join with an empty directory",
+                    hello.from
+                )
+                .into()
+            });
         }
         state.speakers.insert(hello.from, (hello.start, Instant::now()));
         Ok(())
@@ -247,8 +251,17 @@ impl Listener {
         gone.for_each(Open::close);
     }
 
-    fn speaks(&self, hello: &Hello) {
-        self.state.lock().speakers.insert(hello.from, (hello.start, Instant::now()));
+    /// Another process may have begun to speak while this one stood still: then it is the one that
+    /// is not heard any more.
+    fn speaks(&self, hello: &Hello) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let speaker = state.speakers.entry(hello.from).or_insert((hello.start, Instant::now()));
+        if speaker.0 != hello.start {
+            let text = format!("another process speaks as replica {} now", hello.from);
+            return Err(io::Error::other(text));
+        }
+        speaker.1 = Instant::now();
+        Ok(())
     }
 
     /// The connection has ended: whoever dials next may speak.
@@ -287,20 +300,22 @@ fn read_messages(
     let mut met = false;
     loop {
         let come = read(&mut frames).and_then(|batch| {
+            context.shared.listener.speaks(hello)?;
             // Who says something has taken the welcome, and found that it is who it says.
             if !met {
                 let met = context.handler.meet(hello.from, subject.incarnation, hello.start);
                 met.map_err(io::Error::other)?;
             }
             met = true;
-            context.shared.is_still(hello.from, subject).then_some(batch).ok_or_else(|| {
-                io::Error::other(format!("{} is another data directory now", subject.name))
-            })
+            if !context.shared.is_still(hello.from, subject) {
+                let text = format!("{} is another data directory now", subject.name);
+                return Err(io::Error::other(text));
+            }
+            Ok(batch)
         });
         match come {
             Ok(batch) => {
                 context.shared.heard(hello.from);
-                context.shared.listener.speaks(hello);
                 context.handler.received(hello.from, batch);
             }
             Err(error) => {

@@ -295,6 +295,31 @@ fn a_second_process_with_one_id_is_not_heard() {
     });
 }
 
+/// A virtual machine that was paused, and a copy of its disk that was started meanwhile.
+#[test]
+fn of_two_processes_with_one_id_the_one_that_stood_still_stops() {
+    let (one, two) = pair(identity(1), identity(2));
+    connected(&one, &two, 2);
+    // It says nothing for longer than one that is alive may.
+    std::thread::sleep(Duration::from_millis(2500));
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let members =
+        [member(1, &listener.address().to_string()), member(2, &two.peers.address().to_string())];
+    let copy = Identity { start: 21, ..identity(1) };
+    let copy = run_with(listener, copy, &members, |heard| heard.lived.lock().push(11));
+    eventually("the copy speaks", || {
+        copy.say(2, 666);
+        two.visible().contains(&666)
+    });
+    eventually("the one that stood still is told", || {
+        copy.say(2, 666);
+        one.say(2, 1);
+        one.heard.copy.lock().as_ref().is_some_and(|why| why.contains("an old copy"))
+    });
+    assert!(!two.visible().contains(&1), "only one is heard");
+    assert_eq!(*copy.heard.copy.lock(), None);
+}
+
 #[test]
 fn a_peer_that_comes_back_is_found_again() {
     let (one, two) = pair(identity(1), identity(2));
