@@ -145,6 +145,12 @@ fn a_dead_member_is_removed_and_a_dead_newcomer_never_votes() {
     command(&cluster, 1, "member remove c");
     assert_eq!(members(&cluster, 0).len(), 2);
     cluster.sh("echo on > $a/f; cat $b/f");
+    for what in
+        ["'' h:1", "'bad name/x' h:1", "$'a\\nb' h:1", "d nonsense", "d localhost:99999", "b h:1"]
+    {
+        let said = refused(&format!("member add {what}"));
+        assert_eq!(said.trim().lines().count(), 1, "{what}: {said}");
+    }
     // One that is announced and never comes.
     command(&cluster, 0, "member add d 127.0.0.1:9");
     cluster.sh("for n in $(seq 20); do echo $n > $a/f; done; sleep 1");

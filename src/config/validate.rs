@@ -4,6 +4,7 @@ use super::{Config, Size, Span};
 use crate::error::Error;
 use crate::limits;
 use crate::node::TOKEN_PREFIX;
+use crate::tree::{check_address, check_name};
 
 impl Config {
     /// Says a broken bound or relation back, with both values.
@@ -112,23 +113,5 @@ fn at_least(
     match value.0 < bound {
         true => Err(format!("{name} ({value}) must be at least {how}{other} ({base})")),
         false => Ok(()),
-    }
-}
-
-fn check_name(name: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    match name.len() <= 64 && name.chars().all(plain) && !name.trim_matches('.').is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "{name:?} cannot name a replica: use 1 to 64 letters, digits, dots, dashes, underscores"
-        )),
-    }
-}
-
-fn check_address(address: &str) -> Result<(), String> {
-    let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match port.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port != 0) {
-        Some(_) => Ok(()),
-        None => Err(format!("{address:?} is not HOST:PORT")),
     }
 }

@@ -331,7 +331,7 @@ fn answer_join(context: &Context, mut frames: Frames, subject: &Subject) -> io::
     if let PeerMessage::Join { id, name, address, incarnation } = frames.expect(kind::MESSAGE)? {
         let result = match (&name, incarnation) == (&subject.name, subject.incarnation) {
             true => context.handler.join(&name, &address, incarnation),
-            false => Err(format!("the certificate of {} is none for {name}", subject.name)),
+            false => Err(format!("the certificate of {} is none for {name:?}", subject.name)),
         };
         frames.send(kind::MESSAGE, &PeerMessage::MemberAnswer { id, result })?;
     }

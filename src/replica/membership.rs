@@ -257,6 +257,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_stand_in_the_address_book_is_refused() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false), Member { incarnation: 0, ..member(2, true) }]);
+        for (name, address) in [("", "h:1"), ("bad name/x", "h:1"), ("a\nb", "h:1")] {
+            let refused = settle(&mut membership, wish(name, address, 9)).unwrap();
+            assert!(refused.contains("cannot name a replica"), "{refused}");
+        }
+        for address in ["nonsense", "localhost:99999", "a\u{1b}:1"] {
+            let refused = settle(&mut membership, wish("new", address, 0)).unwrap();
+            assert!(refused.contains("is not HOST:PORT"), "{refused}");
+        }
+        // The verb, for one that is there, and for one that is announced.
+        for (name, address) in [("n1", "h1:1"), ("n1", "other:1"), ("n2", "other:1")] {
+            let refused = settle(&mut membership, wish(name, address, 0)).unwrap();
+            assert!(refused.contains("is a member already, at"), "{refused}");
+        }
+        assert_eq!(settle(&mut membership, wish("n2", "h2:1", 0)), Ok("2 members".to_owned()));
+    }
+
+    #[test]
     fn a_founder_counts_when_its_data_directory_is_in_the_list() {
         let mut membership = Membership::default();
         let founders = [member(1, false), member(2, false), member(3, false)]

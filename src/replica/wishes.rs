@@ -3,7 +3,7 @@
 
 use super::MembersAnswer;
 use crate::limits::REPLICAS_MAX;
-use crate::tree::{Incarnation, Member, ReplicaId};
+use crate::tree::{Incarnation, Member, ReplicaId, check_address, check_name};
 use raft::eraftpb::ConfChangeType;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,9 @@ impl View<'_> {
     }
 
     fn join(&self, name: &str, address: &str, incarnation: Incarnation) -> Decision {
+        if let Err(text) = check_name(name).and_then(|()| check_address(address)) {
+            return refuse(text);
+        }
         let mut members = self.members.to_vec();
         let holder = members.iter().find(|member| member.address == address);
         if let Some(holder) = holder.filter(|holder| holder.name != name) {
@@ -69,6 +72,16 @@ impl View<'_> {
         let full = members.len() >= REPLICAS_MAX;
         let named = members.iter_mut().find(|member| member.name == name);
         let id = match named {
+            // Nobody who is there asks; and what is asked for would not happen.
+            Some(known)
+                if incarnation == 0 && (known.incarnation != 0 || known.address != address) =>
+            {
+                return refuse(format!(
+                    "{name} is a member already, at {}; `keepfs member replace {name}` makes room \
+                     for another data directory, `keepfs member remove {name}` for another address",
+                    known.address
+                ));
+            }
             // The answer to an earlier request was lost, or its asker crashed before it wrote it
             // down.
             Some(known) if known.incarnation == incarnation => {

@@ -71,6 +71,7 @@ fn one(asked: &Asked<'_>) -> Result<(MemberStatus, bool), String> {
         Some(member) => Ok((member.clone(), force)),
         None => {
             let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+            let wanted = wanted.escape_debug();
             Err(format!("{wanted} is no member; these are: {}", names.join(", ")))
         }
     }
