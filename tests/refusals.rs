@@ -102,6 +102,21 @@ fn what_is_mounted_in_a_data_directory_is_left_alone() {
 }
 
 #[test]
+fn who_only_looks_whether_a_daemon_listens_is_not_logged() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(1);
+    let replica = &cluster.replicas[0];
+    for _ in 0..10 {
+        drop(std::os::unix::net::UnixStream::connect(replica.data.join("control")).unwrap());
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let log = fs::read_to_string(replica.log()).unwrap();
+    assert!(!log.contains("was not carried out"), "{log}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let script = format!("set +e; {KEEPFS} config | true; echo ${{PIPESTATUS[0]}}");
     assert_eq!(shell::sh(&script), "0");

@@ -170,6 +170,9 @@ pub fn refused(error: rustls::Error) -> io::Error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => denied(
             "the other side's certificate is not of this cluster: do both have the same key?",
         ),
+        rustls::Error::InvalidCertificate(_) => {
+            denied("the other side's certificate is none that keepfs makes")
+        }
         rustls::Error::AlertReceived(Alert::UnknownCA) => denied(
             "the other side does not believe this one's certificate: do both have the same key?",
         ),

@@ -2,6 +2,7 @@
 
 use super::{ANSWER_BYTES_MAX, Answer, LINK, Outcome, Request, VERSION, place};
 use crate::cli::mounts;
+use crate::config::{Config, Flags};
 use crate::error::Error;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,7 +34,7 @@ impl Daemon {
 
     /// All that this user can find, by name.
     pub fn all() -> Vec<Daemon> {
-        let mut sockets: Vec<PathBuf> = place::default_run().iter().flat_map(sockets_in).collect();
+        let mut sockets: Vec<PathBuf> = runs().iter().flat_map(sockets_in).collect();
         for mount in mounts::all() {
             let data = mounts::status(&mount).map(|status| status.data);
             sockets.extend(data.ok().and_then(|data| fs::canonicalize(data.join(LINK)).ok()));
@@ -56,10 +57,7 @@ impl Daemon {
                 at.display(),
                 at.display()
             )));
-        } else if let Some(named) = place::default_run()
-            .map(|run| run.join(format!("{}.sock", at.display())))
-            .filter(|named| at.components().count() == 1 && is_socket(named))
-        {
+        } else if let Some(named) = named_in(&runs(), at) {
             named
         } else {
             mounts::status(&mounts::absolute(at)?)?.data.join(LINK)
@@ -129,6 +127,23 @@ impl Daemon {
     }
 }
 
+/// Where daemons may be: what `run` is set to here, then the usual place.
+fn runs() -> Vec<PathBuf> {
+    let set = Config::of_process(None, Flags::default()).ok().and_then(|config| config.run);
+    set.into_iter().chain(place::default_run()).collect()
+}
+
+/// The socket of the daemon of this name: one that answers before one that is left over.
+fn named_in(runs: &[PathBuf], name: &Path) -> Option<PathBuf> {
+    if name.components().count() != 1 {
+        return None;
+    }
+    let named = runs.iter().map(|run| run.join(format!("{}.sock", name.display())));
+    let sockets: Vec<PathBuf> = named.filter(|named| is_socket(named)).collect();
+    let alive = sockets.iter().find(|socket| place::is_alive(socket));
+    alive.or(sockets.first()).cloned()
+}
+
 fn sockets_in(run: &PathBuf) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(run) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -137,4 +152,24 @@ fn sockets_in(run: &PathBuf) -> Vec<PathBuf> {
 
 fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_looked_for_where_daemons_are_and_what_is_left_over_comes_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = ["usual", "set"].map(|name| dir.path().join(name));
+        let [usual, set] = runs.each_ref().map(|run| {
+            place::make_run(run).unwrap();
+            run.join("a.sock")
+        });
+        drop(place::bind(&usual).unwrap());
+        assert_eq!(named_in(&runs, Path::new("a")), Some(usual));
+        let _listener = place::bind(&set).unwrap();
+        assert_eq!(named_in(&runs, Path::new("a")), Some(set));
+        assert_eq!(named_in(&runs, Path::new("b")), None);
+    }
 }

@@ -164,6 +164,10 @@ fn converse(node: &Node, stream: &UnixStream) -> io::Result<()> {
     }
     let mut line = Vec::new();
     BufReader::new(stream.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        // Only looked whether somebody listens.
+        return Ok(());
+    }
     say(stream, answer(node, uid, &line))
 }
 

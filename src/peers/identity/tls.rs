@@ -171,7 +171,7 @@ impl Verifier {
             .map_err(|error| match error {
                 webpki::Error::BadDer => CertificateError::BadEncoding.into(),
                 webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
-                other => rustls::Error::General(format!("bad certificate: {other}")),
+                _ => CertificateError::ApplicationVerificationFailure.into(),
             })
     }
 }
