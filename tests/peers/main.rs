@@ -26,7 +26,7 @@ struct Heard {
     unreachable: Mutex<Vec<ReplicaId>>,
     /// Who was heard first: incarnation and start.
     met: Mutex<BTreeMap<ReplicaId, (u64, u64)>>,
-    /// The starts of its own data directory, besides the present one.
+    /// The starts of its own data directory.
     lived: Mutex<Vec<u64>>,
     copy: Mutex<Option<String>>,
     turned_away: Mutex<Vec<TurnedAway>>,
@@ -152,6 +152,9 @@ fn run_with(
     members: &[Member],
     prepare: impl FnOnce(&Heard),
 ) -> Host {
+    let heard = Arc::new(Heard::default());
+    heard.lived.lock().push(identity.start);
+    prepare(&heard);
     let peers = Peers::new(
         listener,
         PeersConfig {
@@ -166,8 +169,6 @@ fn run_with(
         },
     )
     .unwrap();
-    let heard = Arc::new(Heard::default());
-    prepare(&heard);
     peers.run(heard.clone()).unwrap();
     Host { peers, heard }
 }
