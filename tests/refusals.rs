@@ -181,6 +181,33 @@ fn a_data_directory_in_use_and_one_of_another_replica_are_refused() {
     assert!(said.contains(text(&data)) && said.contains("\"a\""), "{said}");
 }
 
+/// It would go on in its own, and the operator would look for it in the other.
+#[test]
+fn a_data_directory_of_another_cluster_does_not_join() {
+    if !can_mount() {
+        return;
+    }
+    let other = Cluster::start(1);
+    let mut cluster = Cluster::start(1);
+    cluster.replicas[0].stop();
+    let (own, there) = (&cluster.replicas[0].address, &other.replicas[0].address);
+    let data = text(&cluster.replicas[0].data);
+    let serve = ["serve", "--name", "a", "--data", data, "--listen", own];
+    let founders = format!("a={own},b={there}");
+    for start in [["--join", there], ["--bootstrap", &founders]] {
+        let said = refused(&[&serve[..], &start].concat());
+        assert!(said.contains(&format!("and {there} to ")), "{said}");
+        assert!(said.contains("a directory of its own to each cluster"), "{said}");
+    }
+    // Nobody is there who could tell.
+    let args = serve.join(" ");
+    let nobody = free_address();
+    let script = format!("timeout 5 {KEEPFS} {args} --join {nobody} 2>&1");
+    let said = shell::try_sh(&script, Duration::from_secs(20)).out;
+    assert!(said.contains("goes on in that cluster"), "{said}");
+    assert!(said.contains("runs, listening"), "{said}");
+}
+
 #[test]
 fn a_busy_mount_point_is_refused() {
     if !can_mount() {

@@ -7,7 +7,7 @@ use crate::limits::REPLICAS_MAX;
 use crate::peers::identity::{Keyring, Token};
 use crate::peers::{self, Listener};
 use crate::tree::{Incarnation, Member, ReplicaId};
-use log::info;
+use log::{info, warn};
 use std::collections::BTreeMap;
 
 /// The id of a replica that has yet to join.
@@ -43,7 +43,9 @@ pub fn identify(
             return Ok((joined, keyring()?));
         }
         if identity.id != NOBODY {
-            return Ok((identity, keyring()?));
+            let keyring = keyring()?;
+            is_of_that_cluster(config, &identity, &keyring).map_err(problem)?;
+            return Ok((identity, keyring));
         }
         known = Some(identity.incarnation);
     }
@@ -140,6 +142,49 @@ fn agree_with(identity: &Identity, list: &[(String, String)]) -> Result<(), Stri
         )),
         None => Ok(()),
     }
+}
+
+/// Whoever is told to join others than it knows may have been given the directory of another cluster:
+/// they are asked. If nobody can tell, it goes on as what it is.
+fn is_of_that_cluster(
+    config: &NodeConfig,
+    identity: &Identity,
+    keyring: &Keyring,
+) -> Result<(), String> {
+    let Some(cluster) = identity.cluster else { return Ok(()) };
+    let mut given: Vec<&String> = match &config.start {
+        Start::Bootstrap(list) => {
+            let others = list.iter().filter(|(name, _)| *name != identity.name);
+            others.map(|(_, address)| address).collect()
+        }
+        Start::Join(addresses) | Start::JoinByToken(Token { addresses, .. }) => {
+            addresses.iter().collect()
+        }
+        Start::Existing => return Ok(()),
+    };
+    given.retain(|address| **address != config.listen);
+    let is_known = |address: &&String| identity.members.iter().any(|m| m.address == **address);
+    if given.is_empty() || given.iter().any(is_known) {
+        return Ok(());
+    }
+    for address in &given {
+        match peers::cluster_at(address, &config.name, identity.incarnation, keyring.clone()) {
+            Ok(Some(theirs)) if theirs == cluster => return Ok(()),
+            Ok(Some(theirs)) => {
+                return Err(format!(
+                    "belongs to cluster {cluster:032x}, and {address} to {theirs:032x}; give a \
+                     directory of its own to each cluster"
+                ));
+            }
+            Ok(None) => warn!("the cluster at {address} is being founded"),
+            Err(error) => warn!("{error}"),
+        }
+    }
+    warn!(
+        "none of the addresses that --join or --bootstrap gives is a known one of cluster \
+         {cluster:032x}, which the data directory belongs to; this replica goes on in that cluster"
+    );
+    Ok(())
 }
 
 /// Ids are positions in the list sorted by name: the same on every replica.

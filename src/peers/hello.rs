@@ -306,6 +306,27 @@ fn denied(why: TurnedAway) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
 }
 
+/// Greets whoever listens at `address` as one that has yet to join; nothing is asked for.
+pub fn greet(address: &str, credentials: &Credentials) -> io::Result<(Frames, Welcome)> {
+    let wire = Wire::dial(socket::dial(address)?, credentials.client(), HELLO_TIMEOUT)?;
+    if wire.subject()?.role != Role::Replica {
+        return Err(denied(format!("{address} is no replica").into()));
+    }
+    let mut frames = Frames::new(wire);
+    let hello = Hello {
+        purpose: Purpose::Join,
+        cluster: None,
+        bootstrap: 0,
+        from: ReplicaId(0),
+        start: 0,
+        to: ReplicaId(0),
+        remembered: 0,
+    };
+    frames.send(kind::HELLO, &hello)?;
+    let welcome: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
+    Ok((frames, welcome.map_err(io::Error::other)?))
+}
+
 /// See [`super::ask_to_join`].
 pub fn join(
     address: &str,
@@ -314,23 +335,7 @@ pub fn join(
 ) -> Result<(Welcome, Vec<Member>), Error> {
     let Subject { name, incarnation, .. } = credentials.subject();
     let attempt = || -> io::Result<(Welcome, Vec<Member>)> {
-        let wire = Wire::dial(socket::dial(address)?, credentials.client(), HELLO_TIMEOUT)?;
-        if wire.subject()?.role != Role::Replica {
-            return Err(denied(format!("{address} is no replica").into()));
-        }
-        let mut frames = Frames::new(wire);
-        let hello = Hello {
-            purpose: Purpose::Join,
-            cluster: None,
-            bootstrap: 0,
-            from: ReplicaId(0),
-            start: 0,
-            to: ReplicaId(0),
-            remembered: 0,
-        };
-        frames.send(kind::HELLO, &hello)?;
-        let welcome: Result<Welcome, TurnedAway> = frames.expect(kind::WELCOME)?;
-        let welcome = welcome.map_err(io::Error::other)?;
+        let (mut frames, welcome) = greet(address, credentials)?;
         if welcome.cluster.is_none() {
             return Err(io::Error::other("its cluster is being founded; try again"));
         }

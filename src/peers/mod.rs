@@ -305,3 +305,22 @@ pub fn ask_to_join(
     let subject = replica(name, incarnation, None);
     hello::join(address, &Credentials::new(keyring, subject)?, own_address)
 }
+
+/// The cluster of whoever listens at `address`; `None`: it is being founded.
+///
+/// # Errors
+/// Nobody answers there who has the cluster's key.
+pub fn cluster_at(
+    address: &str,
+    name: &str,
+    incarnation: Incarnation,
+    keyring: Keyring,
+) -> Result<Option<u128>, Error> {
+    let credentials = Credentials::new(keyring, replica(name, incarnation, None))?;
+    let (_, welcome) = hello::greet(address, &credentials).map_err(|source| Error::Network {
+        attempt: "ask which cluster is at",
+        address: address.to_string(),
+        source,
+    })?;
+    Ok(welcome.cluster)
+}
