@@ -144,8 +144,8 @@ fn agree_with(identity: &Identity, list: &[(String, String)]) -> Result<(), Stri
     }
 }
 
-/// Whoever is told to join others than it knows may have been given the directory of another cluster:
-/// they are asked. If nobody can tell, it goes on as what it is.
+/// Whoever is told to join others than it knows may have been given the directory of another
+/// cluster: they are asked. If nobody can tell, it goes on as what it is.
 fn is_of_that_cluster(
     config: &NodeConfig,
     identity: &Identity,
