@@ -58,6 +58,8 @@ fn a_wiped_replica_never_votes_as_the_old_one_and_comes_back_by_one_command() {
     let (code, said) = cluster.replicas[1].ends_by_itself();
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("keepfs member replace b"), "{said}");
+    let below = cluster.try_sh("echo lost > $b/y", SOON);
+    assert_ne!(below.code, Some(0), "the directory below takes no writes");
     let lonely = cluster.try_sh("echo other 2>/dev/null > $c/y", SOON);
     assert_ne!(lonely.code, Some(0), "one of three changes nothing");
 

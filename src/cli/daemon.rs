@@ -71,11 +71,12 @@ fn serve(
     let outcome = mounted.transpose().and_then(|mount| {
         announce();
         let outcome = watch(node, mount.as_ref(), stop, memory);
-        // A script must not go on in the bare directory below as if nothing had happened. But a
-        // founder that has founded nothing had nothing to show, and is about to mount again.
+        // A script must not go on in the bare directory below as if nothing had happened. A founder
+        // that has founded nothing lets go of its node too, for it is about to start again.
         mount.into_iter().for_each(match outcome {
-            Err(_) if !node.is_founding() => MountHandle::leave_dead,
-            _ => MountHandle::unmount,
+            Ok(()) => MountHandle::unmount,
+            Err(_) if node.is_founding() => MountHandle::leave_dead_for_the_next,
+            Err(_) => MountHandle::leave_dead,
         });
         outcome
     });

@@ -209,6 +209,16 @@ impl MountHandle {
         std::mem::forget(self);
     }
 
+    /// Unmounts and lets go of all, but leaves a mount that nobody serves: it answers ENOTCONN until
+    /// the next one clears it, by this process or another.
+    pub fn leave_dead_for_the_next(self) {
+        let mountpoint = self.mountpoint.clone();
+        self.unmount();
+        if let Err(error) = attach::attach(&mountpoint, false) {
+            log::warn!("nothing is mounted at {} now: {error}", mountpoint.display());
+        }
+    }
+
     fn end(&mut self) {
         let Some(stop_notifier) = self.stop_notifier.take() else { return };
         self.mount.let_go_of_waiters();
