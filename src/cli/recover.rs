@@ -10,11 +10,13 @@ use std::process::ExitCode;
 /// DANGER. Do this only if the disks of so many replicas are lost that no majority can ever run
 /// again. A replica that can still be started must be started instead.
 ///
-/// - Changes that were acknowledged may be lost: those that this replica had not received. If
-///   several survive, `keepfs inspect` says whose log goes furthest: take that one.
-/// - Changes that were never acknowledged, and are in its log, become true.
-/// - It becomes a new cluster of one. Replicas of the old one that come back are strangers: they
-///   must never run again with their data, for two clusters would go on, each with its own tree.
+/// Changes that were acknowledged may be lost: those that this replica had not received. If
+/// several survive, `keepfs inspect` says whose log goes furthest: take that one.
+///
+/// Changes that were never acknowledged, and are in its log, become true.
+///
+/// It becomes a new cluster of one. Replicas of the old one that come back are strangers: they
+/// must never run again with their data, for two clusters would go on, each with its own tree.
 ///
 /// The replica must be stopped. Keep a copy of its data directory first. Afterwards start it as
 /// always, and let new replicas join it, each with an empty data directory.
