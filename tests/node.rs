@@ -424,8 +424,8 @@ fn a_foreign_cluster_s_replica_is_turned_away() {
     theirs.stop_one(2);
     ours.directories.swap(2, 1);
     let stolen = theirs.directories.remove(2);
-    let mut config = ours.config(2);
-    config.data = stolen.path().to_path_buf();
+    let data = stolen.path().to_path_buf();
+    let config = NodeConfig { data, start: Start::Existing, ..ours.config(2) };
     let stray = Node::start(config).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     make(ours.node(0), "ours");
