@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 use support::cluster::Cluster;
@@ -212,6 +213,40 @@ fn the_last_survivor_goes_on_alone_with_all_it_has() {
     let ran =
         cluster.try_sh("until echo on 2>/dev/null > $a/f; do sleep 0.1; done; cat $b/f", SOON);
     assert_eq!((ran.code, ran.out.trim()), (Some(0), "on"));
+}
+
+#[test]
+fn a_replica_that_is_started_at_another_address_is_reached_there() {
+    if !can_mount() {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    cluster.sh("echo before > $a/f; cat $c/f");
+    cluster.replicas[2].stop();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    cluster.replicas[2].address = free.clone();
+    cluster.run(&[2]);
+    cluster.replicas[2].wait_ready();
+    for at in 0..3 {
+        eventually("it is known and reached there", SOON, || {
+            let all = members(&cluster, at);
+            let moved = all.iter().find(|member| member["name"] == "c").expect("c");
+            moved["address"] == free.as_str() && (at == 2 || moved["reachable"] == true)
+        });
+    }
+    assert!(votes(&cluster, 0, "c"));
+    cluster.replicas[1].kill();
+    let ran =
+        cluster.try_sh("until echo after 2>/dev/null > $a/f; do sleep 0.1; done; cat $c/f", SOON);
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "after"), "its vote counts");
+
+    // One that has missed it learns of it.
+    cluster.run(&[1]);
+    cluster.replicas[1].wait_ready();
+    cluster.replicas[0].kill();
+    let ran =
+        cluster.try_sh("until echo later 2>/dev/null > $b/f; do sleep 0.1; done; cat $c/f", SOON);
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "later"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Whose data directory this is: read from it, or made when it is new.
 
-use super::{KEY_FILE, NodeConfig, Start};
+use super::{KEY_FILE, NodeConfig, Start, address};
 use crate::disk::{DataDirectory, Disk, Identity, LogState, RaftLog, private};
 use crate::error::Error;
 use crate::limits::REPLICAS_MAX;
@@ -261,7 +261,8 @@ fn join(
     incarnation: Incarnation,
     keyring: &Keyring,
 ) -> Result<Identity, Error> {
-    let own = own_address(&config.listen, listener);
+    let own = address::own(&config.listen, listener.address());
+    address::check_own(&own).map_err(Error::Configuration)?;
     let mut last = Error::Configuration("--join names no address".into());
     for address in at {
         match peers::ask_to_join(address, &config.name, incarnation, keyring.clone(), &own) {
@@ -288,14 +289,6 @@ fn join(
         }
     }
     Err(last)
-}
-
-/// Where others reach this replica: what it was told to listen on, with the port it got.
-fn own_address(listen: &str, listener: &Listener) -> String {
-    match listen.rsplit_once(':') {
-        Some((host, "0")) => format!("{host}:{}", listener.address().port()),
-        _ => listen.to_string(),
-    }
 }
 
 /// Equal for replicas that are founding one cluster; 0 once it is founded.

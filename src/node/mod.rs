@@ -9,6 +9,7 @@
 //! ```
 
 mod acquaintance;
+mod address;
 mod belief;
 mod clock;
 mod driver;

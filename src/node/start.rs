@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::recovery::{self, Reader};
 use super::shared::{Parts, Shared};
 use super::snapshots::{self, Receiver};
-use super::{NodeConfig, identify, persist};
+use super::{NodeConfig, address, identify, persist};
 use crate::disk::{DataDirectory, Disk, FaultInjector, Identity, RaftLog};
 use crate::error::Error;
 use crate::peers::{Listener, Peers, PeersConfig};
@@ -70,6 +70,7 @@ pub fn start(
     let receiver = Receiver { shared: shared.clone(), busy: Mutex::default() };
     shared.peers.bulk().serve(snapshots::BULK_KIND, Arc::new(receiver));
     shared.peers.run(shared.clone())?;
+    address::announce_if_changed(&shared)?;
     info!("replica {id} ({}) runs, listening on {}", shared.config.name, shared.peers.address());
     Ok((shared, threads))
 }

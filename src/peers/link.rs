@@ -112,12 +112,12 @@ impl Link {
         self.out.lock().queue.len()
     }
 
-    /// Ends the connection; the thread makes another.
-    pub fn dial_anew(&self) {
+    /// Ends the connection, and says why; the thread makes another.
+    pub fn dial_anew(&self, why: &str) {
         let mut out = self.out.lock();
         if let Some(stream) = &out.stream {
             let _ = stream.shutdown(Shutdown::Both);
-            out.error = Some(io::Error::other("the cluster's key has changed"));
+            out.error = Some(io::Error::other(why));
             self.work.notify_one();
         }
     }

@@ -169,7 +169,8 @@ impl Peers {
         self.reconcile(&members, handler)
     }
 
-    /// The address book changed: new members get a link, those gone lose it, but can be told so.
+    /// The address book changed: new members get a link, those gone lose it, but can be told so,
+    /// and those that have moved are dialled anew.
     pub fn set_members(
         &self,
         members: Vec<Member>,
@@ -179,7 +180,17 @@ impl Peers {
         self.shared.former.note(&old, &members);
         let gone = |id| old.iter().any(|old| old.id == id) && self.shared.member(id).is_none();
         self.shared.listener.cut(|id| !gone(id));
-        self.reconcile(&members, handler)
+        self.reconcile(&members, handler)?;
+        let links = self.shared.links.lock();
+        for before in &old {
+            let moved = |now: &Member| now.id == before.id && now.address != before.address;
+            if members.iter().any(moved)
+                && let Some(link) = links.get(&before.id)
+            {
+                link.dial_anew("its address has changed");
+            }
+        }
+        Ok(())
     }
 
     /// A founder that the address book does not tell of was heard.
@@ -249,7 +260,9 @@ impl Peers {
         drop(credentials);
         if !all_stay {
             self.shared.listener.cut(|_| false);
-            self.shared.links.lock().values().for_each(|link| link.dial_anew());
+            self.shared.links.lock().values().for_each(|link| {
+                link.dial_anew("the cluster's key has changed");
+            });
         }
         Ok(())
     }
@@ -278,6 +291,10 @@ impl Peers {
         self.shared.listener.address()
     }
 
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping()
+    }
+
     /// Closes every connection and joins the threads.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
@@ -293,8 +310,8 @@ fn replica(name: &str, incarnation: Incarnation, cluster: Option<u128>) -> Subje
     Subject { role: Role::Replica, name: name.into(), incarnation, cluster }
 }
 
-/// Asks the cluster at `address` to add this replica; what it says about itself, and its members
-/// with this one among them.
+/// Asks the cluster at `address` to add this replica, or to note that it is at `own_address` now if
+/// it is a member; what it says about itself, and its members with this one among them.
 pub fn ask_to_join(
     address: &str,
     name: &str,

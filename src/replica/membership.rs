@@ -257,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_has_moved_gets_its_new_address_and_stays_what_it_is() {
+        let mut membership = Membership::default();
+        for (learner, how) in
+            [(false, ConfChangeType::AddNode), (true, ConfChangeType::AddLearnerNode)]
+        {
+            let before = [member(1, false), member(2, learner), member(3, false)];
+            membership.set(&before);
+            let Err(Decision::Propose(step)) = settle(&mut membership, wish("n2", "new:1", 12))
+            else {
+                panic!("it may move");
+            };
+            assert_eq!((step.id, step.how), (ReplicaId(2), how));
+            let moved = Member { address: "new:1".to_owned(), ..before[1].clone() };
+            assert_eq!(step.members, [before[0].clone(), moved, before[2].clone()]);
+            membership.set(&step.members);
+            assert_eq!(settle(&mut membership, wish("n2", "new:1", 12)), Ok("3 members".into()));
+            // Another data directory, another's address, and what is none.
+            for (address, incarnation) in [("other:1", 13), ("h3:1", 12), ("nonsense", 12)] {
+                let refused = settle(&mut membership, wish("n2", address, incarnation));
+                assert!(refused.is_ok_and(|text| !text.ends_with(" members")), "{address}");
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_stand_in_the_address_book_is_refused() {
         let mut membership = Membership::default();
         membership.set(&[member(1, false), Member { incarnation: 0, ..member(2, true) }]);

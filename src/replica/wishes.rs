@@ -71,6 +71,7 @@ impl View<'_> {
         }
         let full = members.len() >= REPLICAS_MAX;
         let named = members.iter_mut().find(|member| member.name == name);
+        let mut how = ConfChangeType::AddLearnerNode;
         let id = match named {
             // Nobody who is there asks; and what is asked for would not happen.
             Some(known)
@@ -78,9 +79,18 @@ impl View<'_> {
             {
                 return refuse(format!(
                     "{name} is a member already, at {}; `keepfs member replace {name}` makes room \
-                     for another data directory, `keepfs member remove {name}` for another address",
+                     for another data directory; it tells its address itself, when it is started \
+                     with another --listen",
                     known.address
                 ));
+            }
+            // It has moved. For raft it stays what it is.
+            Some(known) if known.incarnation == incarnation && known.address != address => {
+                known.address = address.to_owned();
+                if !known.learner {
+                    how = ConfChangeType::AddNode;
+                }
+                known.id
             }
             // The answer to an earlier request was lost, or its asker crashed before it wrote it
             // down.
@@ -111,7 +121,7 @@ impl View<'_> {
                 id
             }
         };
-        Decision::Propose(Step { id, how: ConfChangeType::AddLearnerNode, members })
+        Decision::Propose(Step { id, how, members })
     }
 
     fn leave(&self, id: ReplicaId) -> Decision {

@@ -3,6 +3,7 @@
 mod bulk;
 #[path = "../support/key.rs"]
 mod key;
+mod links;
 mod strangers;
 
 use keepfs::peers::identity::{Keyring, Role, Secret, Token};
@@ -319,21 +320,6 @@ fn of_two_processes_with_one_id_the_one_that_stood_still_stops() {
     });
     assert!(!two.visible().contains(&1), "only one is heard");
     assert_eq!(*copy.heard.copy.lock(), None);
-}
-
-#[test]
-fn a_peer_that_comes_back_is_found_again() {
-    let (one, two) = pair(identity(1), identity(2));
-    connected(&one, &two, 2);
-    let address = two.peers.address().to_string();
-    let members = [member(1, &one.peers.address().to_string()), member(2, &address)];
-    drop(two);
-    eventually("noticed", || {
-        one.say(2, 1);
-        one.heard.unreachable.lock().contains(&ReplicaId(2))
-    });
-    let again = run(Listener::bind(&address).unwrap(), identity(2), &members);
-    connected(&one, &again, 2);
 }
 
 #[test]
