@@ -209,8 +209,8 @@ impl MountHandle {
         std::mem::forget(self);
     }
 
-    /// Unmounts and lets go of all, but leaves a mount that nobody serves: it answers ENOTCONN until
-    /// the next one clears it, by this process or another.
+    /// Unmounts and lets go of all, but leaves a mount that nobody serves: it answers ENOTCONN
+    /// until the next one clears it, by this process or another.
     pub fn leave_dead_for_the_next(self) {
         let mountpoint = self.mountpoint.clone();
         self.unmount();
