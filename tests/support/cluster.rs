@@ -233,7 +233,10 @@ impl Replica {
     }
 
     pub fn wait_ready(&mut self) {
-        let touch = format!("touch -a {}", quoted(&self.mount));
+        // Between a dead mount and the next one the directory below takes changes too.
+        let mount = quoted(&self.mount);
+        let alive = format!("test -e {mount}/.keepfs/status");
+        let touch = format!("{alive} && touch -a {mount} && {alive}");
         let within = Duration::from_secs(60);
         let (log, mount) = (self.log(), self.mount.clone());
         let process = self.process.as_mut().expect("a running replica");
