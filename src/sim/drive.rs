@@ -179,15 +179,16 @@ impl World {
 
     pub fn deliver(&mut self, from: usize, to: usize, message: PeerMessage) {
         self.trace.note(self.now, format_args!("h{from} > h{to} {}", brief(&message)));
+        if !self.may_speak(from, to) {
+            return;
+        }
         if let PeerMessage::KeepAlive { session, .. } = &message
             && self.is_newest_leader(to)
         {
             self.checker.heard(self.now, *session);
         }
-        if self.may_speak(from, to) {
-            let from = self.hosts[from].id;
-            self.step(to, Input::Received { from, message });
-        }
+        let from = self.hosts[from].id;
+        self.step(to, Input::Received { from, message });
     }
 
     /// The handshake: whether one host may say anything to another, as that one knows it.
