@@ -129,9 +129,10 @@ impl Workload {
         self.stopped = true;
     }
 
-    /// Questions still open, for the last judgement.
-    pub fn unanswered(&self) -> Vec<(u64, String)> {
-        self.pending.iter().map(|(id, pending)| (*id, format!("{:?}", pending.ask))).collect()
+    /// Questions still open that were asked before this moment, for the last judgement.
+    pub fn unanswered(&self, before: u64) -> Vec<(u64, String)> {
+        let open = self.pending.iter().filter(|(_, pending)| pending.invoked < before);
+        open.map(|(id, pending)| (*id, format!("{:?}", pending.ask))).collect()
     }
 
     pub fn session_opened(&mut self, scene: &mut Scene<'_>) {
