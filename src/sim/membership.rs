@@ -21,6 +21,9 @@ impl World {
     pub fn change_members(&mut self) {
         let via = self.dice.roll(self.hosts.len());
         let Some(running) = &self.hosts[via].running else { return };
+        if self.stands_still(via) {
+            return;
+        }
         let members = running.tree.members().to_vec();
         if self.hosts.len() < HOSTS_MAX && self.dice.chance(600) {
             let id = REQUESTS + self.now;
@@ -33,8 +36,15 @@ impl World {
         if self.dice.chance(400) {
             // Maybe another one, asked by another one.
             let via = self.dice.roll(self.hosts.len());
-            self.let_one_leave(via, &members);
+            if !self.stands_still(via) {
+                self.let_one_leave(via, &members);
+            }
         }
+    }
+
+    /// Who stands still hears nothing that is asked of it.
+    fn stands_still(&self, host: usize) -> bool {
+        self.hosts[host].paused_until > self.now
     }
 
     fn let_one_leave(&mut self, via: usize, members: &[Member]) {
