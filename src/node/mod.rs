@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::peers::bulk::Bulk;
 use crate::peers::identity::{Keyring, Token};
 use crate::replica::MembersAnswer;
-use crate::tree::{Command, Incarnation, Member, Reply, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Member, SessionId, Tree, Zxid};
 use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
@@ -148,24 +148,12 @@ impl Node {
     /// Calls `then` with the session that is believed now, or else with the next one; `NoQuorum` if
     /// there is none within `op_timeout`. `then` must not block.
     pub fn await_session(&self, then: impl FnOnce(Result<SessionId, Failure>) + Send + 'static) {
-        if let Some(session) = self.session() {
-            return then(Ok(session));
-        }
-        let done = |answer: Answer| match answer {
-            Ok(Reply::Session { session }) => then(Ok(session)),
-            Ok(_) => then(Err(Failure::SessionLost)),
-            Err(failure) => then(Err(failure)),
-        };
-        self.shared().tell(Job::AwaitSession { done: Box::new(done) });
+        self.shared().await_session(then);
     }
 
     /// [`Node::await_session`] for threads that may wait.
     pub fn wait_for_session(&self) -> Result<SessionId, Failure> {
-        let (tell, told) = crossbeam_channel::bounded(1);
-        self.await_session(move |opened| {
-            let _ = tell.send(opened);
-        });
-        told.recv().unwrap_or(Err(Failure::Stopping))
+        self.shared().wait_for_session()
     }
 
     /// Calls `done` once this replica has applied everything that was committed anywhere when this

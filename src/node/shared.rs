@@ -8,11 +8,11 @@ use super::{Done, Event, NodeConfig, tokens};
 use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
 use crate::mailbox::Mailbox;
 use crate::panics;
-use crate::peers::{PeerHandler, Peers, TurnedAway};
+use crate::peers::{Denial, PeerHandler, Peers, TurnedAway};
 use crate::replica::{
-    Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
+    Answer, Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Incarnation, Member, ReplicaId, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -187,6 +187,27 @@ impl Shared {
         }
     }
 
+    /// What [`super::Node::await_session`] does.
+    pub fn await_session(&self, then: impl FnOnce(Result<SessionId, Failure>) + Send + 'static) {
+        if let Some(session) = self.belief.session() {
+            return then(Ok(session));
+        }
+        let done = |answer: Answer| match answer {
+            Ok(Reply::Session { session }) => then(Ok(session)),
+            Ok(_) => then(Err(Failure::SessionLost)),
+            Err(failure) => then(Err(failure)),
+        };
+        self.tell(Job::AwaitSession { done: Box::new(done) });
+    }
+
+    pub fn wait_for_session(&self) -> Result<SessionId, Failure> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        self.await_session(move |opened| {
+            let _ = tell.send(opened);
+        });
+        told.recv().unwrap_or(Err(Failure::Stopping))
+    }
+
     /// Queues a message to a peer; [`Peers::flush`] sends it. An overfull queue counts as
     /// unreachable.
     pub fn queue(&self, to: ReplicaId, message: PeerMessage) {
@@ -262,7 +283,7 @@ impl PeerHandler for Shared {
         self.change_members(|answer| Job::AddMember { name, address, incarnation, answer })
     }
 
-    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), String> {
+    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial> {
         tokens::redeem(self, token, name, joiner)
     }
 

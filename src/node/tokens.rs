@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::shared::{Job, Shared};
+use crate::peers::Denial;
 use crate::peers::identity::{Role, Token};
 use crate::replica::{Answer, Failure};
 use crate::tree::{Command, Refusal, TOKENS_MAX, TokenTerms, Tree};
@@ -41,16 +42,19 @@ impl Node {
 }
 
 /// Whether one may come by a token: the log says so.
-pub(super) fn redeem(shared: &Shared, token: u64, name: &str, joiner: u64) -> Result<(), String> {
+pub(super) fn redeem(shared: &Shared, token: u64, name: &str, joiner: u64) -> Result<(), Denial> {
     match commit(shared, Command::RedeemToken { token, name: name.into(), joiner }) {
         Ok(_) => Ok(()),
-        Err(Failure::Refused(_)) => Err(why_not(&shared.tree.read(), token, Some(name))),
-        Err(failure) => Err(later(failure)),
+        Err(Failure::Refused(_)) => {
+            Err(Denial::Refused(why_not(&shared.tree.read(), token, Some(name))))
+        }
+        Err(failure) => Err(Denial::Later(later(failure))),
     }
 }
 
+/// Waits for a session if there is none just now: this replica may have been started a moment ago.
 fn commit(shared: &Shared, command: Command) -> Answer {
-    let session = shared.belief.session().ok_or(Failure::NoQuorum)?;
+    let session = shared.wait_for_session()?;
     let (tell, told) = crossbeam_channel::bounded(1);
     let done = Box::new(move |answer| drop(tell.send(answer)));
     shared.tell(Job::Submit { session, command, done });

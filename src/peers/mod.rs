@@ -21,7 +21,7 @@ mod wire;
 
 pub use hello::{Reason, TurnedAway, Welcome};
 pub use listener::Listener;
-pub use redemption::redeem;
+pub use redemption::{Denial, redeem};
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
@@ -68,7 +68,7 @@ pub trait PeerHandler: Send + Sync {
         incarnation: Incarnation,
     ) -> Result<Vec<Member>, String>;
     /// Somebody shows a token of this cluster: the log says whether it may come by it.
-    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), String>;
+    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial>;
     /// The member that `id` is was heard, in this start of it: to be made durable before anything
     /// it says is believed. Why it must not be, else.
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String>;

@@ -10,10 +10,12 @@ use super::{PeerHandler, Shared};
 use crate::error::Error;
 use bincode::{Decode, Encode};
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The redemption is an entry of the log.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two rounds of its addresses.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The first frame of one that comes by a token.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -25,12 +27,22 @@ pub struct Redeem {
 }
 
 /// The key file's text, or why not.
-type Grant = Result<String, String>;
+type Grant = Result<String, Denial>;
 
-/// Redeems a token at any of its addresses: the cluster's keyring.
+/// Why one does not come by a token.
+#[derive(Clone, Debug, Encode, Decode)]
+pub enum Denial {
+    /// The cluster says no.
+    Refused(String),
+    /// This replica cannot say now; another one may, or the same one later.
+    Later(String),
+}
+
+/// Redeems a token at any of its addresses: the cluster's keyring. While a replica is there that
+/// cannot say, it is asked again.
 pub fn redeem(token: &Token, name: &str, joiner: u64) -> Result<Keyring, Error> {
     let config = token_client(token.fingerprint)?;
-    let attempt = |address: &str| -> io::Result<Keyring> {
+    let ask = |address: &str| -> io::Result<Grant> {
         let wire = Wire::dial(socket::dial(address)?, config.clone(), HELLO_TIMEOUT)?;
         if wire.subject()?.role != Role::Replica {
             return Err(invalid("it is no replica"));
@@ -39,17 +51,29 @@ pub fn redeem(token: &Token, name: &str, joiner: u64) -> Result<Keyring, Error> 
         let redeem = Redeem { sealed: token.sealed.clone(), name: name.to_owned(), joiner };
         frames.set_timeout(Some(GRANT_TIMEOUT))?;
         frames.send(kind::REDEEM, &redeem)?;
-        let grant: Grant = frames.expect(kind::GRANT)?;
-        Keyring::parse(&grant.map_err(io::Error::other)?).map_err(invalid)
+        frames.expect(kind::GRANT)
     };
+    let end = Instant::now() + GRANT_TIMEOUT;
     let mut last = Error::Configuration("the token names no address".into());
-    for address in &token.addresses {
-        match attempt(address) {
-            Ok(keyring) => return Ok(keyring),
-            Err(error) => last = Error::network("come by the token to", address)(error),
+    loop {
+        let mut undecided = false;
+        for address in &token.addresses {
+            let failed = Error::network("come by the token to", address);
+            last = match ask(address) {
+                Ok(Ok(key)) => return Keyring::parse(&key).map_err(|why| failed(invalid(why))),
+                Ok(Err(Denial::Refused(why))) => return Err(failed(io::Error::other(why))),
+                Ok(Err(Denial::Later(why))) => {
+                    undecided = true;
+                    failed(io::Error::other(why))
+                }
+                Err(error) => failed(error),
+            };
         }
+        if !undecided || Instant::now() >= end {
+            return Err(last);
+        }
+        std::thread::sleep(AGAIN_AFTER);
     }
-    Err(last)
 }
 
 /// Whether what it shows is a token of this cluster at all: before it gets a thread.
@@ -66,7 +90,7 @@ pub(super) fn answer(
 ) -> io::Result<()> {
     let claims = &redeem.sealed.claims;
     let grant: Grant = if claims.role != Role::Replica.to_string() {
-        Err(format!("a token for a {} is not for a replica", claims.role))
+        Err(Denial::Refused(format!("a token for a {} is not for a replica", claims.role)))
     } else {
         handler
             .redeem(claims.id, &redeem.name, redeem.joiner)
@@ -74,7 +98,7 @@ pub(super) fn answer(
     };
     match &grant {
         Ok(_) => log::info!("{} has come by token {:016x}", redeem.name, claims.id),
-        Err(why) => {
+        Err(Denial::Refused(why) | Denial::Later(why)) => {
             log::warn!("{} does not come by token {:016x}: {why}", redeem.name, claims.id);
         }
     }
