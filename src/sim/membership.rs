@@ -63,11 +63,15 @@ impl World {
     }
 
     /// A host comes back with an empty disk, as the member it was. It must be of no account; in the
-    /// end it is taken out of the list. As many disks are lost at once as a majority can bear.
+    /// end it is taken out of the list. As many disks are lost at once as a majority of those who
+    /// vote can bear.
     pub fn lose_a_disk(&mut self, host: usize) {
         let gone = |host: &&Host| host.leaving && !host.left;
-        let members = self.members();
-        if members.len() < 3 || !members.contains(&host) || self.hosts.iter().any(|h| gone(&h)) {
+        let voters = self.voters();
+        if voters.len() < 3
+            || !self.members().contains(&host)
+            || self.hosts.iter().any(|h| gone(&h))
+        {
             return;
         }
         self.trace.note(self.now, format_args!("h{host} loses its disk"));
@@ -124,10 +128,18 @@ impl World {
 
     /// The hosts that are members by the newest tree.
     pub fn members(&self) -> Vec<usize> {
+        self.hosts_of(|_| true)
+    }
+
+    fn voters(&self) -> Vec<usize> {
+        self.hosts_of(|member| !member.learner)
+    }
+
+    fn hosts_of(&self, which: impl Fn(&Member) -> bool) -> Vec<usize> {
         let trees = self.hosts.iter().filter_map(|host| Some(&host.running.as_ref()?.tree));
         let newest: Option<&Tree> = trees.max_by_key(|tree| tree.zxid());
-        let ids: Vec<_> =
-            newest.map_or(&[][..], |tree| tree.members()).iter().map(|member| member.id).collect();
+        let members = newest.map_or(&[][..], |tree| tree.members());
+        let ids: Vec<_> = members.iter().filter(|m| which(m)).map(|member| member.id).collect();
         (0..self.hosts.len()).filter(|host| ids.contains(&self.hosts[*host].id)).collect()
     }
 }
