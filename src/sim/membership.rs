@@ -49,11 +49,14 @@ impl World {
 
     fn let_one_leave(&mut self, via: usize, members: &[Member]) {
         let outstanding = self.hosts.iter().filter(|host| host.leaving && !host.left).count();
+        // While a disk that was lost is in the list, an operator takes out that one and no other.
+        let forgot = self.hosts.iter().any(|host| host.forgot && !host.left);
         if outstanding < LEAVING_MAX
             && members.len() > MEMBERS_MIN + outstanding
             && let Some(member) = self.dice.pick(members)
             && let Some(leaving) = self.hosts.iter().position(|host| host.id == member.id)
             && (!self.hosts[leaving].leaving || self.hosts[leaving].forgot)
+            && (!forgot || self.hosts[leaving].forgot)
         {
             let (id, member) = (REQUESTS + self.now + leaving as u64, member.id);
             self.trace.note(self.now, format_args!("h{via} is asked to let h{leaving} leave"));
