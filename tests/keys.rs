@@ -2,7 +2,11 @@
 
 mod support;
 
+use keepfs::peers::bulk::fetch_as_mount;
+use keepfs::peers::identity::Token;
+use keepfs::peers::redeem_mount;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use support::cluster::{Cluster, quoted};
@@ -111,6 +115,50 @@ fn a_token_is_all_that_a_new_replica_needs() {
     let script = format!("{KEEPFS} token --at {} revoke 1", quoted(&a.data));
     let ran = shell::try_sh(&script, SOON);
     assert!(ran.code == Some(1) && ran.err.contains("knows no token"), "{ran:?}");
+}
+
+#[test]
+fn a_mount_comes_by_a_token_and_stays_until_that_is_revoked() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    cluster.sh("mkdir -p $a/backup/node/a; echo what > $a/backup/node/a/backup");
+    let at = |replica: usize| quoted(&cluster.replicas[replica].data);
+    let token = |what: &str| shell::sh(&format!("{KEEPFS} token --at {} {what}", at(0)));
+    let text = token("--role mount --name web1");
+    let serve = format!(
+        "{KEEPFS} serve --name web1 --data {} --listen 127.0.0.1:29998 --join {text} 2>&1",
+        quoted(&cluster.dir.path().join("new"))
+    );
+    let ran = shell::try_sh(&serve, SOON);
+    assert!(ran.code == Some(1) && ran.out.contains("a token for a mount is not"), "{ran:?}");
+    let parsed: Token = text.parse().unwrap();
+    let other = redeem_mount(&parsed, "web2").err().unwrap().to_string();
+    assert!(other.contains("for web1 only"), "{other}");
+    let mount = redeem_mount(&parsed, "web1").unwrap();
+    // It fetches what peers keep, from every replica that has heard of it.
+    let link = quoted(&cluster.replicas[0].data.join("backup/node/a"));
+    let listing = format!("{}/files", shell::sh(&format!("basename $(readlink {link})")));
+    let fetch = |address: &str| {
+        let (_, mut data) = fetch_as_mount(address, &mount, "backup", &listing, 0, u64::MAX)?;
+        let mut text = String::new();
+        data.read_to_string(&mut text)?;
+        std::io::Result::Ok(text)
+    };
+    for address in &parsed.addresses {
+        eventually("it is let in", SOON, || fetch(address).is_ok_and(|text| text.contains("pack")));
+    }
+    let known: serde_json::Value = serde_json::from_str(&token("list --json")).unwrap();
+    let row = known.as_array().unwrap().iter().find(|row| row["role"] == "mount").unwrap();
+    assert_eq!((&row["mounts"], &row["state"]), (&1.into(), &"used".into()));
+    token(&format!("revoke {text}"));
+    for address in &parsed.addresses {
+        eventually("it is shut out", SOON, || {
+            fetch(address).is_err_and(|error| error.to_string().contains("revoked"))
+        });
+    }
+    assert!(redeem_mount(&parsed, "web1").is_err());
 }
 
 #[test]

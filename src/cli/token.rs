@@ -16,7 +16,9 @@ use std::time::Duration;
 /// Print a token: one line by which a host joins, without a copy of the key.
 ///
 /// The daemon on this host issues it, for root or the user that runs it, when the cluster has
-/// recorded it. A host that comes by it is given the key, and keeps it in its data directory.
+/// recorded it. A replica that comes by it is given the key, and keeps it in its data directory.
+/// A mount is given a certificate for a key of its own, by which it may read and fetch until the
+/// token is revoked: it has no vote, and never sees the cluster's key.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,10 +29,10 @@ Examples:
 pub struct Args {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// What it is for.
-    #[arg(long, default_value = "replica", value_parser = ["replica"])]
+    /// What it is for: a host that stores and votes, or one that only mounts.
+    #[arg(long, default_value = "replica", value_parser = ["replica", "mount"])]
     role: String,
-    /// Only a replica of this name may come by it.
+    /// Only one of this name may come by it.
     #[arg(long)]
     name: Option<String>,
     /// How long it lasts, at most 30d.
@@ -52,7 +54,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Let nobody join by a token any more; a member that came by it stays one, and has the key.
+    /// Let nobody join by a token any more. Mounts that came by it are cut off within a second; a
+    /// replica that did stays a member, and has the key.
     Revoke {
         /// Its id, as `list` shows it, or the token itself.
         id: String,
@@ -72,7 +75,9 @@ pub struct TokenRow {
     /// How many may come by it, in all.
     uses: u32,
     left: u32,
-    /// `valid`, `expired`, `revoked` or `used`.
+    /// How many mounts are here by it.
+    mounts: u32,
+    /// `valid`, `expired`, `revoked` or `used`: whether one may still come by it.
     state: String,
     /// Until it expires, seconds.
     seconds_left: u64,
@@ -94,6 +99,7 @@ impl TokenRow {
             expires: token.expires,
             uses: token.terms.uses,
             left: token.left,
+            mounts: token.admits,
             state: state.into(),
             seconds_left: Duration::from_nanos(token.expires.saturating_sub(now)).as_secs(),
         }
@@ -105,6 +111,7 @@ impl TokenRow {
             self.role.clone(),
             self.name.clone().unwrap_or_else(|| "-".into()),
             format!("{} of {}", self.left, self.uses),
+            self.mounts.to_string(),
             format!("{}s", self.seconds_left),
             self.state.clone(),
         ]
@@ -116,7 +123,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let text = match &args.verb {
         None => {
             let life = u64::try_from(args.ttl.0.as_nanos()).unwrap_or(u64::MAX);
-            let terms = json!({"name": args.name, "uses": args.uses, "life": life});
+            let terms =
+                json!({"role": args.role, "name": args.name, "uses": args.uses, "life": life});
             format!("{}\n", daemon.ask::<String>("token.issue", terms)?)
         }
         Some(Verb::List { json }) => {
@@ -124,7 +132,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             match json {
                 true => format!("{:#}\n", json!(rows)),
                 false => {
-                    let heading = ["ID", "ROLE", "NAME", "LEFT", "EXPIRES", "STATE"];
+                    let heading = ["ID", "ROLE", "NAME", "LEFT", "MOUNTS", "EXPIRES", "STATE"];
                     table(&heading, &rows, TokenRow::cells)
                 }
             }

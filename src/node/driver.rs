@@ -179,6 +179,8 @@ impl Driver {
             self.replica.step(now, Input::Tick);
             self.next_tick = at + self.shared.config.heartbeat / 2;
             self.let_catch_up();
+            let shared = &self.shared;
+            shared.peers.review_mounts(|token| shared.tree.read().admits_mounts(token));
             self.show(self.replica.status());
         }
     }

@@ -287,6 +287,10 @@ impl PeerHandler for Shared {
         tokens::redeem(self, token, name, joiner)
     }
 
+    fn admits_mounts(&self, token: u64) -> bool {
+        self.tree.read().admits_mounts(token)
+    }
+
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String> {
         acquaintance::meet(self, id, incarnation, start)
     }

@@ -21,7 +21,8 @@ impl Node {
         match commit(self.shared(), command) {
             Ok(_) => Ok(token),
             Err(Failure::Refused(Refusal::NoSpace)) => Err(format!(
-                "there are {TOKENS_MAX} tokens; one can be issued when the time of another is over"
+                "there are {TOKENS_MAX} tokens; one can be issued when the time of another is over, \
+                 or when one by which mounts are here is revoked"
             )),
             Err(Failure::Refused(Refusal::Invalid)) => Err("it would allow too much".into()),
             Err(failure) => Err(later(failure)),

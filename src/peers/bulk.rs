@@ -11,7 +11,8 @@
 
 use super::Shared;
 use super::connection::{Frames, append, decode, invalid, kind};
-use super::hello::Purpose;
+use super::hello::{Purpose, Standing, greet};
+use super::identity::MountCertificate;
 use super::socket;
 use crate::tree::ReplicaId;
 use bincode::{Decode, Encode};
@@ -128,23 +129,21 @@ impl Bulk {
         offset: u64,
         length: u64,
     ) -> io::Result<(u64, Box<dyn Read + Send>)> {
-        let mut frames = self.shared.connect(from, Purpose::Bulk)?;
-        frames.set_timeout(Some(DATA_TIMEOUT))?;
-        let request = Request::Fetch { kind: kind.into(), name: name.into(), offset, length };
-        frames.send(kind::BULK_REQUEST, &request)?;
-        match frames.next_frame()? {
-            (kind::BULK_READY, payload) => {
-                let length = decode(payload)?;
-                Ok((length, Box::new(Incoming::new(frames, length))))
-            }
-            other => Err(refusal(other).err().unwrap_or_else(|| invalid("no answer"))),
-        }
+        fetch(self.shared.connect(from, Purpose::Bulk)?, kind, name, offset, length)
     }
 
     /// Serves one request of a peer that has shaken hands.
-    pub(super) fn answer(&self, from: ReplicaId, mut frames: Frames) -> io::Result<()> {
+    pub(super) fn answer(
+        &self,
+        from: ReplicaId,
+        standing: Standing,
+        mut frames: Frames,
+    ) -> io::Result<()> {
         frames.set_timeout(Some(DATA_TIMEOUT))?;
         match frames.expect(kind::BULK_REQUEST)? {
+            Request::Push { kind, .. } if !standing.may_push() => {
+                Err(invalid(format!("it pushes a {kind}, which a mount may not")))
+            }
             Request::Push { kind, name, length } => self.take(from, frames, &kind, &name, length),
             Request::Fetch { kind, name, offset, length } => {
                 let found = self
@@ -198,6 +197,38 @@ impl Bulk {
         handlers.get(kind).cloned().ok_or_else(|| {
             io::Error::new(ErrorKind::Unsupported, format!("this replica takes no `{kind}`"))
         })
+    }
+}
+
+/// [`Bulk::fetch`] for a mount, from the replica at `address`.
+pub fn fetch_as_mount(
+    address: &str,
+    certificate: &MountCertificate,
+    kind: &str,
+    name: &str,
+    offset: u64,
+    length: u64,
+) -> io::Result<(u64, Box<dyn Read + Send>)> {
+    let (frames, _) = greet(address, certificate.client(), Purpose::Bulk)?;
+    fetch(frames, kind, name, offset, length)
+}
+
+fn fetch(
+    mut frames: Frames,
+    kind: &str,
+    name: &str,
+    offset: u64,
+    length: u64,
+) -> io::Result<(u64, Box<dyn Read + Send>)> {
+    frames.set_timeout(Some(DATA_TIMEOUT))?;
+    let request = Request::Fetch { kind: kind.into(), name: name.into(), offset, length };
+    frames.send(kind::BULK_REQUEST, &request)?;
+    match frames.next_frame()? {
+        (kind::BULK_READY, payload) => {
+            let length = decode(payload)?;
+            Ok((length, Box::new(Incoming::new(frames, length))))
+        }
+        other => Err(refusal(other).err().unwrap_or_else(|| invalid("no answer"))),
     }
 }
 

@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::replica::{Meeting, PeerMessage};
 use crate::tree::{Member, ReplicaId, Zxid};
 use bincode::{Decode, Encode};
+use rustls::ClientConfig;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For a connection until both ends know each other, all in all.
@@ -94,6 +96,8 @@ pub enum Standing {
     Unheard,
     /// Was a member. It may ask whether it still is.
     Former,
+    /// Came by a token that is not revoked. It reads; it has no say in the cluster's affairs.
+    Mount,
 }
 
 impl Standing {
@@ -104,7 +108,13 @@ impl Standing {
             Standing::Former => {
                 matches!(message, PeerMessage::MayStop { .. } | PeerMessage::Raft(_))
             }
+            Standing::Mount => false,
         }
+    }
+
+    /// Whether it may bring files, and not only fetch them.
+    pub fn may_push(self) -> bool {
+        self != Standing::Mount
     }
 }
 
@@ -208,15 +218,17 @@ impl Shared {
     ) -> Result<(Welcome, Standing), TurnedAway> {
         let me = format!("replica {} ({})", self.id, self.name);
         let name = &subject.name;
-        if subject.role != Role::Replica {
-            return Err(format!("{name} is a {}, which may not do this here", subject.role).into());
-        }
         let own = *self.cluster.lock();
         for theirs in [subject.cluster, hello.cluster].into_iter().flatten() {
             if let Some(own) = own.filter(|own| *own != theirs) {
                 let text = format!("{me} belongs to cluster {own:032x}, {name} to {theirs:032x}");
                 return Err(TurnedAway { reason: Reason::Cluster, text, speaker: 0 });
             }
+        }
+        if subject.role == Role::Mount {
+            self.judge_mount(subject, hello)?;
+            let welcome = Welcome { id: self.id, cluster: own, remembered: 0 };
+            return Ok((welcome, Standing::Mount));
         }
         let undecided = own.is_none() || hello.cluster.is_none();
         let both = self.bootstrap != 0 && hello.bootstrap != 0;
@@ -241,6 +253,26 @@ impl Shared {
         let standing = self.standing(subject, hello, applied)?;
         self.have_lived_through(hello.remembered, name)?;
         Ok((welcome, standing))
+    }
+
+    /// A mount is here by a token, for as long as that is not revoked; and it is here to fetch.
+    fn judge_mount(&self, subject: &Subject, hello: &Hello) -> Result<(), TurnedAway> {
+        let (name, token) = (&subject.name, subject.incarnation);
+        let handler = self.handler().ok_or_else(|| format!("{} is stopping", self.name))?;
+        if !handler.admits_mounts(token) {
+            let text = format!(
+                "the mount {name} came by token {token:016x}, which {} does not know for a mount, \
+                 or knows to be revoked: `keepfs token --role mount` on a member makes another",
+                self.name
+            );
+            return Err(text.into());
+        }
+        match hello.purpose {
+            Purpose::Bulk => Ok(()),
+            Purpose::Messages | Purpose::Join => {
+                Err(format!("{name} is a mount, which may not do this here").into())
+            }
+        }
     }
 
     fn standing(
@@ -306,15 +338,19 @@ fn denied(why: TurnedAway) -> io::Error {
     io::Error::new(ErrorKind::PermissionDenied, why)
 }
 
-/// Greets whoever listens at `address` as one that has yet to join; nothing is asked for.
-pub fn greet(address: &str, credentials: &Credentials) -> io::Result<(Frames, Welcome)> {
-    let wire = Wire::dial(socket::dial(address)?, credentials.client(), HELLO_TIMEOUT)?;
+/// Greets whoever listens at `address` as one that is no member; nothing is asked for yet.
+pub fn greet(
+    address: &str,
+    client: Arc<ClientConfig>,
+    purpose: Purpose,
+) -> io::Result<(Frames, Welcome)> {
+    let wire = Wire::dial(socket::dial(address)?, client, HELLO_TIMEOUT)?;
     if wire.subject()?.role != Role::Replica {
         return Err(denied(format!("{address} is no replica").into()));
     }
     let mut frames = Frames::new(wire);
     let hello = Hello {
-        purpose: Purpose::Join,
+        purpose,
         cluster: None,
         bootstrap: 0,
         from: ReplicaId(0),
@@ -335,7 +371,7 @@ pub fn join(
 ) -> Result<(Welcome, Vec<Member>), Error> {
     let Subject { name, incarnation, .. } = credentials.subject();
     let attempt = || -> io::Result<(Welcome, Vec<Member>)> {
-        let (mut frames, welcome) = greet(address, credentials)?;
+        let (mut frames, welcome) = greet(address, credentials.client(), Purpose::Join)?;
         if welcome.cluster.is_none() {
             return Err(io::Error::other("its cluster is being founded; try again"));
         }

@@ -4,7 +4,7 @@ use super::bulk::Bulk;
 use super::connection::{Frames, decode, invalid, kind};
 use super::gate::{Arrival, First, Gate};
 use super::hello::{Hello, Purpose, Standing, TurnedAway};
-use super::identity::Subject;
+use super::identity::{Role, Subject};
 use super::quiet::Quiet;
 use super::{PeerHandler, Shared, redemption};
 use crate::error::Error;
@@ -21,6 +21,10 @@ use std::time::{Duration, Instant};
 
 /// Connections at once of those who have shown a certificate: some for each replica.
 const CONNECTIONS_MAX: usize = 256;
+/// Of these, for mounts,
+const MOUNTS_MAX: usize = 192;
+/// and for those that came by one token.
+const CONNECTIONS_OF_A_TOKEN_MAX: usize = 64;
 /// After a failure to accept, such as for want of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Frames handed on together, at most: they share one wake-up of the replica.
@@ -49,10 +53,20 @@ struct State {
     stopped: bool,
 }
 
-/// One connection, and the replica it is from (0: one that joins).
+/// One connection, and whose it is.
 struct Open {
     stream: Arc<TcpStream>,
-    from: ReplicaId,
+    party: Party,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Party {
+    Replica(ReplicaId),
+    /// By the token that it came by.
+    Mount(u64),
+    /// One that joins.
+    Newcomer,
 }
 
 /// What a connection's thread works with.
@@ -121,6 +135,36 @@ impl Listener {
     }
 }
 
+impl Party {
+    fn of(subject: &Subject, hello: &Hello) -> Party {
+        match subject.role {
+            Role::Mount => Party::Mount(subject.incarnation),
+            Role::Replica if hello.from.0 == 0 => Party::Newcomer,
+            Role::Replica => Party::Replica(hello.from),
+        }
+    }
+}
+
+impl State {
+    /// Mounts leave room for replicas, and each for the others.
+    fn has_room_for(&self, party: Party) -> io::Result<()> {
+        let open =
+            |of: &dyn Fn(&Party) -> bool| self.open.values().filter(|open| of(&open.party)).count();
+        let is_mount = matches!(party, Party::Mount(_));
+        let (count, most) = match () {
+            () if is_mount && open(&|other| *other == party) >= CONNECTIONS_OF_A_TOKEN_MAX => {
+                ("its token", CONNECTIONS_OF_A_TOKEN_MAX)
+            }
+            () if is_mount && open(&|other| matches!(other, Party::Mount(_))) >= MOUNTS_MAX => {
+                ("mounts", MOUNTS_MAX)
+            }
+            () if self.open.len() >= CONNECTIONS_MAX => ("all", CONNECTIONS_MAX),
+            () => return Ok(()),
+        };
+        Err(io::Error::other(format!("refused: {most} connections of {count} are open already")))
+    }
+}
+
 impl Open {
     fn close(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -151,22 +195,20 @@ fn accept(context: &Context) {
 
 /// Starts the thread of one connection, of one that has shown who it is, or a token.
 fn serve(context: &Context, arrival: Arrival) -> io::Result<()> {
-    let from = match &arrival.first {
-        First::Hello(hello) => arrival.wire.subject().map(|_| hello.from)?,
-        First::Redeem(redeem) if redemption::is_token(&context.shared, redeem) => ReplicaId(0),
+    let party = match &arrival.first {
+        First::Hello(hello) => Party::of(&arrival.wire.subject()?, hello),
+        First::Redeem(redeem) if redemption::is_token(&context.shared, redeem) => Party::Newcomer,
         First::Redeem(_) => return Err(invalid("its token is not of this cluster")),
     };
     let mut state = context.shared.listener.state.lock();
     if state.stopped {
         return Ok(());
     }
-    if state.open.len() >= CONNECTIONS_MAX {
-        return Err(io::Error::other(format!("refused: {CONNECTIONS_MAX} are open already")));
-    }
+    state.has_room_for(party)?;
     state.next += 1;
     let number = state.next;
     let stream = arrival.wire.stream().clone();
-    state.open.insert(number, Open { stream, from });
+    state.open.insert(number, Open { stream, party });
     let context = context.clone();
     let thread = std::thread::Builder::new().name("from-peer".into()).spawn(move || {
         let address = arrival.from;
@@ -217,7 +259,11 @@ fn converse(context: &Context, arrival: Arrival) -> io::Result<()> {
     };
     match hello.purpose {
         Purpose::Messages => read_messages(context, frames, &subject, &hello, standing),
-        Purpose::Bulk => context.bulk.answer(hello.from, frames),
+        Purpose::Bulk => {
+            // A mount is no replica, whatever it calls itself.
+            let from = if standing == Standing::Mount { ReplicaId(0) } else { hello.from };
+            context.bulk.answer(from, standing, frames)
+        }
         Purpose::Join => answer_join(context, frames, &subject),
     }
 }
@@ -245,10 +291,9 @@ impl Listener {
     }
 
     /// Closes the connections of those who do not stay, at once.
-    pub(super) fn cut(&self, stays: impl Fn(ReplicaId) -> bool) {
+    pub(super) fn cut(&self, stays: impl Fn(&Party) -> bool) {
         let state = self.state.lock();
-        let gone = state.open.values().filter(|open| open.from.0 != 0 && !stays(open.from));
-        gone.for_each(Open::close);
+        state.open.values().filter(|open| !stays(&open.party)).for_each(Open::close);
     }
 
     /// Another process may have begun to speak while this one stood still: then it is the one that

@@ -21,15 +21,17 @@ mod wire;
 
 pub use hello::{Reason, TurnedAway, Welcome};
 pub use listener::Listener;
-pub use redemption::{Denial, redeem};
+pub use redemption::{Denial, redeem, redeem_mount};
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
 use crate::tree::{Incarnation, Member, ReplicaId, Zxid};
 use bulk::Bulk;
 use former::Former;
+use hello::Purpose;
 use identity::{Credentials, Keyring, Role, Subject};
 use link::Link;
+use listener::Party;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -69,6 +71,8 @@ pub trait PeerHandler: Send + Sync {
     ) -> Result<Vec<Member>, String>;
     /// Somebody shows a token of this cluster: the log says whether it may come by it.
     fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial>;
+    /// Whether the mounts that came by this token may be here, as far as this replica knows.
+    fn admits_mounts(&self, token: u64) -> bool;
     /// The member that `id` is was heard, in this start of it: to be made durable before anything
     /// it says is believed. Why it must not be, else.
     fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String>;
@@ -179,7 +183,7 @@ impl Peers {
         let old = std::mem::replace(&mut *self.shared.members.write(), members.clone());
         self.shared.former.note(&old, &members);
         let gone = |id| old.iter().any(|old| old.id == id) && self.shared.member(id).is_none();
-        self.shared.listener.cut(|id| !gone(id));
+        self.shared.listener.cut(|party| !matches!(party, Party::Replica(id) if gone(*id)));
         self.reconcile(&members, handler)?;
         let links = self.shared.links.lock();
         for before in &old {
@@ -259,12 +263,17 @@ impl Peers {
         *credentials = Arc::new(Credentials::new(keyring, subject)?);
         drop(credentials);
         if !all_stay {
-            self.shared.listener.cut(|_| false);
+            self.shared.listener.cut(|party| *party == Party::Newcomer);
             self.shared.links.lock().values().for_each(|link| {
                 link.dial_anew("the cluster's key has changed");
             });
         }
         Ok(())
+    }
+
+    /// Closes the connections of mounts that may not be here any more.
+    pub fn review_mounts(&self, admits: impl Fn(u64) -> bool) {
+        self.shared.listener.cut(|party| !matches!(party, Party::Mount(token) if !admits(*token)));
     }
 
     /// By which certificates are made and believed now.
@@ -334,10 +343,13 @@ pub fn cluster_at(
     keyring: Keyring,
 ) -> Result<Option<u128>, Error> {
     let credentials = Credentials::new(keyring, replica(name, incarnation, None))?;
-    let (_, welcome) = hello::greet(address, &credentials).map_err(|source| Error::Network {
-        attempt: "ask which cluster is at",
-        address: address.to_string(),
-        source,
-    })?;
+    let (_, welcome) =
+        hello::greet(address, credentials.client(), Purpose::Join).map_err(|source| {
+            Error::Network {
+                attempt: "ask which cluster is at",
+                address: address.to_string(),
+                source,
+            }
+        })?;
     Ok(welcome.cluster)
 }

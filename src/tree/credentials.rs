@@ -1,12 +1,14 @@
 //! Tokens that let somebody join: each is recorded when it is issued, with what it allows, and who
-//! came by it. One without a record is none.
+//! came by it. One without a record is none. A mount's right to be here is the record of the token
+//! it came by: that is kept until it is revoked.
 
 use super::edit::Edit;
 use super::{Refusal, Reply, Stamp, Tree};
 use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Tokens that are known at once: each is forgotten when its time is over.
+/// Tokens that are known at once: each is forgotten when its time is over and no mount is here by
+/// it.
 pub const TOKENS_MAX: usize = 1024;
 /// Who may come by one token.
 pub const TOKEN_USES_MAX: u32 = 64;
@@ -50,12 +52,20 @@ pub struct TokenView<'a> {
     pub revoked: bool,
     /// How many may still come by it.
     pub left: u32,
+    /// How many mounts are here by it.
+    pub admits: u32,
 }
 
 impl Token {
     fn view(&self, id: u64) -> TokenView<'_> {
         let left = self.terms.uses.saturating_sub(self.joiners.len() as u32);
-        TokenView { id, terms: &self.terms, expires: self.expires, revoked: self.revoked, left }
+        let (expires, revoked, admits) = (self.expires, self.revoked, self.admits());
+        TokenView { id, terms: &self.terms, expires, revoked, left, admits }
+    }
+
+    /// The mounts that are here by it.
+    fn admits(&self) -> u32 {
+        if self.terms.mount && !self.revoked { self.joiners.len() as u32 } else { 0 }
     }
 }
 
@@ -69,10 +79,15 @@ impl Tree {
     pub fn token(&self, id: u64) -> Option<TokenView<'_>> {
         self.tokens.get(&id).map(|token| token.view(id))
     }
+
+    /// Whether the mounts that came by this token may be here.
+    pub fn admits_mounts(&self, token: u64) -> bool {
+        self.tokens.get(&token).is_some_and(|token| token.admits() > 0)
+    }
 }
 
 impl Edit<'_> {
-    /// Records a token, and forgets those that are over.
+    /// Records a token, and forgets those that are over and admit nobody.
     ///
     /// # Errors
     /// `Invalid`: it would allow too much. `AlreadyExists`. `NoSpace`: too many are known.
@@ -85,7 +100,7 @@ impl Edit<'_> {
         }
         let stamp = self.stamp();
         let tokens = &mut self.tree.tokens;
-        tokens.retain(|_, known| known.expires > stamp);
+        tokens.retain(|_, known| known.expires > stamp || known.admits() > 0);
         if tokens.contains_key(&token) {
             return Err(Refusal::AlreadyExists);
         }
@@ -120,7 +135,7 @@ impl Edit<'_> {
         Ok(Reply::Done)
     }
 
-    /// Nobody comes by this token any more.
+    /// Nobody comes by this token any more, and the mounts that did have to go.
     ///
     /// # Errors
     /// `NotFound`: there is no such token.
@@ -243,5 +258,26 @@ mod tests {
         assert_eq!(log.revoke(8), Err(Refusal::NotFound));
         let bare = Command::RevokeToken { token: 7 };
         assert!(log.apply(5, SessionId::NONE, bare).is_err());
+    }
+
+    #[test]
+    fn the_record_of_a_mounts_token_stays_until_it_is_revoked() {
+        let mut log = Log::new();
+        for token in [7, 8, 9] {
+            log.issue(1, token, TokenTerms { mount: true, ..twice() }).unwrap();
+        }
+        log.issue(1, 10, twice()).unwrap();
+        assert!(!log.0.admits_mounts(7), "nobody came by it");
+        for token in [7, 8, 10] {
+            log.redeem(2, token, 100).unwrap();
+        }
+        assert!(log.0.admits_mounts(7) && log.0.admits_mounts(8));
+        assert!(!log.0.admits_mounts(10) && !log.0.admits_mounts(11), "no mount's, and none");
+        log.revoke(8).unwrap();
+        assert!(!log.0.admits_mounts(8));
+        log.issue(2 * HOUR, 12, twice()).unwrap();
+        assert_eq!(log.0.tokens().map(|token| token.id).collect::<Vec<_>>(), [7, 12]);
+        assert_eq!(log.redeem(2 * HOUR, 7, 101), Err(Refusal::NotPermitted), "it is over");
+        assert!(log.0.admits_mounts(7));
     }
 }

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 /// Keeps what is pushed; `bad` is refused, `gone` is not there, `short` breaks off.
 #[derive(Default)]
-struct Shelf(Mutex<Vec<(ReplicaId, String, Vec<u8>)>>);
+pub struct Shelf(pub Mutex<Vec<(ReplicaId, String, Vec<u8>)>>);
 
 impl BulkHandler for Shelf {
     fn receive(

@@ -12,7 +12,7 @@ use keepfs::peers::{Denial, Listener, PeerHandler, Peers, PeersConfig, Reason, T
 use keepfs::replica::PeerMessage;
 use keepfs::tree::{Member, ReplicaId};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ struct Heard {
     turned_away: Mutex<Vec<TurnedAway>>,
     /// Who came by which token.
     redeemed: Mutex<BTreeMap<u64, u64>>,
+    /// Tokens that admit no mounts any more.
+    revoked: Mutex<BTreeSet<u64>>,
     /// So many times it cannot say whether a token is good.
     undecided: AtomicI64,
 }
@@ -66,6 +68,11 @@ impl PeerHandler for Heard {
         }
         redeemed.insert(joiner, token);
         Ok(())
+    }
+
+    fn admits_mounts(&self, token: u64) -> bool {
+        let used = self.redeemed.lock().values().any(|redeemed| *redeemed == token);
+        used && !self.revoked.lock().contains(&token)
     }
 
     fn meet(&self, id: ReplicaId, incarnation: u64, start: u64) -> Result<(), String> {

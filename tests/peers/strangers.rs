@@ -4,7 +4,7 @@ use super::*;
 use keepfs::format::frame::{self, FrameError};
 use keepfs::peers::identity::{Credentials, Role, Subject};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ const MESSAGE: u8 = 3;
 const REMOVED: &[u8] = &[10];
 
 /// A process that says what it likes, with a real certificate.
-struct Speaker(StreamOwned<ClientConnection, TcpStream>);
+pub struct Speaker(StreamOwned<ClientConnection, TcpStream>);
 
 /// `Hello`, field by field: purpose, cluster, bootstrap, from, start, to, remembered.
-type Hello = (u32, Option<u128>, u64, u64, u64, u64, u64);
+pub type Hello = (u32, Option<u128>, u64, u64, u64, u64, u64);
 
 fn hello(from: u64, to: u64) -> Hello {
     (0, Some(7), 0, from, 4242, to, 0)
@@ -41,20 +41,24 @@ fn framed(kind: u8, payload: &[u8]) -> Vec<u8> {
 
 impl Speaker {
     fn connect(to: SocketAddr, credentials: &Credentials) -> Speaker {
+        Speaker::connect_as(to, credentials.client())
+    }
+
+    pub fn connect_as(to: SocketAddr, client: Arc<ClientConfig>) -> Speaker {
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let name = ServerName::try_from("any").unwrap();
-        let tls = ClientConnection::new(credentials.client(), name).unwrap();
+        let tls = ClientConnection::new(client, name).unwrap();
         Speaker(StreamOwned::new(tls, stream))
     }
 
-    fn say(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+    pub fn say(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
         self.0.write_all(&framed(kind, payload))?;
         self.0.flush()
     }
 
     /// Says who it claims to be; whether it is welcome, and if not, why.
-    fn claim(&mut self, hello: Hello) -> Result<(), String> {
+    pub fn claim(&mut self, hello: Hello) -> Result<(), String> {
         let hello = bincode::encode_to_vec(hello, bincode::config::standard()).unwrap();
         self.say(HELLO, &hello).map_err(|error| error.to_string())?;
         let mut answer = vec![0; 4096];
@@ -68,7 +72,7 @@ impl Speaker {
     }
 
     /// Whether the other end has closed the connection, within `patience`.
-    fn is_cut(&mut self, patience: Duration) -> bool {
+    pub fn is_cut(&mut self, patience: Duration) -> bool {
         self.0.sock.set_read_timeout(Some(patience)).unwrap();
         match self.0.read(&mut [0; 16]) {
             Ok(0) => true,

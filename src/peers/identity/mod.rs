@@ -2,12 +2,14 @@
 //! process this is. What a frame says about its sender counts for nothing.
 
 mod authority;
+mod joiner;
 mod secret;
 mod tls;
 pub mod token;
 
+pub use joiner::{JoinerKey, KeyRequest};
 pub use secret::{Keyring, Secret};
-pub use tls::{Credentials, subject_of, token_client};
+pub use tls::{Credentials, MountCertificate, MountGrant, subject_of, token_client};
 pub use token::Token;
 
 use std::fmt;
@@ -34,7 +36,8 @@ pub enum Role {
 pub struct Subject {
     pub role: Role,
     pub name: String,
-    /// Of the replica's data directory: another one under the same name is another replica.
+    /// Of a replica's data directory: another one under the same name is another replica. Of a
+    /// mount, the id of the token that it came by.
     pub incarnation: u64,
     /// `None` while the cluster is being founded, or joined.
     pub cluster: Option<u128>,

@@ -4,15 +4,18 @@
 //! whose clock is years off connects all the same.
 
 use super::authority::{Authority, Certified, fingerprint};
-use super::{Keyring, Subject};
+use super::joiner::{JoinerKey, KeyRequest};
+use super::{Keyring, Role, Subject};
 use crate::error::Error;
+use bincode::{Decode, Encode};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerIncompatible,
-    ServerConfig, SignatureScheme, version,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, DistinguishedName,
+    PeerIncompatible, ServerConfig, SignatureScheme, version,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +37,7 @@ impl Credentials {
         let trusted = keyring.trusted().iter().map(Authority::of).collect::<Result<Vec<_>, _>>()?;
         let verifier = Verifier::new(trusted.iter().map(Authority::certificate))?;
         let Certified { certificate, key } = own;
-        let provider = Arc::new(provider());
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
+        let mut server = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed)?
             .with_client_cert_verifier(verifier.clone())
@@ -44,16 +46,9 @@ impl Credentials {
             .map_err(failed)?;
         // A dialler that only writes must not be sent anything after the handshake.
         server.send_tls13_tickets = 0;
-        let mut client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&version::TLS13])
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_auth_cert(vec![certificate], key)
-            .map_err(failed)?;
-        client.resumption = rustls::client::Resumption::disabled();
-        client.enable_sni = false;
-        Ok(Credentials { keyring, subject, server: Arc::new(server), client: Arc::new(client) })
+        let client =
+            client(verifier)?.with_client_auth_cert(vec![certificate], key).map_err(failed)?;
+        Ok(Credentials { keyring, subject, server: Arc::new(server), client: settled(client) })
     }
 
     pub fn keyring(&self) -> &Keyring {
@@ -73,17 +68,82 @@ impl Credentials {
     }
 }
 
+/// What a mount is given that came by a token: who it is, and whom to believe.
+#[derive(Clone, Debug, Encode, Decode)]
+pub struct MountGrant {
+    /// DER.
+    certificate: Vec<u8>,
+    /// Of the cluster; DER.
+    authorities: Vec<Vec<u8>>,
+}
+
+impl Credentials {
+    /// A certificate for the key of a mount that came by `token`.
+    pub fn certify_mount(
+        &self,
+        token: u64,
+        name: &str,
+        key: &KeyRequest,
+    ) -> Result<MountGrant, Error> {
+        let (name, cluster) = (name.to_owned(), self.subject.cluster);
+        let subject = Subject { role: Role::Mount, name, incarnation: token, cluster };
+        let certificate = Authority::of(self.keyring.signs())?.sign(&subject, key)?.to_vec();
+        let der = |secret| Ok(Authority::of(secret)?.certificate().to_vec());
+        let authorities = self.keyring.trusted().iter().map(der).collect::<Result<_, Error>>()?;
+        Ok(MountGrant { certificate, authorities })
+    }
+}
+
+/// What a mount shows, and whom it believes.
+pub struct MountCertificate {
+    subject: Subject,
+    client: Arc<ClientConfig>,
+}
+
+impl MountCertificate {
+    /// # Errors
+    /// If the grant is not for this key, or not for a mount.
+    pub fn new(key: &JoinerKey, grant: MountGrant) -> Result<MountCertificate, Error> {
+        let certificate = CertificateDer::from(grant.certificate);
+        let subject = subject_of(Some(std::slice::from_ref(&certificate))).map_err(failed)?;
+        if subject.role != Role::Mount {
+            return Err(failed("the certificate is not for a mount"));
+        }
+        let authorities: Vec<_> = grant.authorities.into_iter().map(CertificateDer::from).collect();
+        let client = client(Verifier::new(authorities.iter())?)?
+            .with_client_auth_cert(vec![certificate], key.to_der())
+            .map_err(failed)?;
+        Ok(MountCertificate { subject, client: settled(client) })
+    }
+
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+}
+
 /// For one that has a token and no certificate: it believes the authority that the token names.
 pub fn token_client(fingerprint: [u8; 32]) -> Result<Arc<ClientConfig>, Error> {
-    let mut client = ClientConfig::builder_with_provider(Arc::new(provider()))
+    let verifier = Verifier::of(Trust::Fingerprint(fingerprint));
+    Ok(settled(client(verifier)?.with_no_client_auth()))
+}
+
+fn client(verifier: Arc<Verifier>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&version::TLS13])
         .map_err(failed)?
         .dangerous()
-        .with_custom_certificate_verifier(Verifier::of(Trust::Fingerprint(fingerprint)))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier))
+}
+
+/// Each connection begins anew, and names no host.
+fn settled(mut client: ClientConfig) -> Arc<ClientConfig> {
     client.resumption = rustls::client::Resumption::disabled();
     client.enable_sni = false;
-    Ok(Arc::new(client))
+    Arc::new(client)
 }
 
 /// Whom a verified certificate is for.

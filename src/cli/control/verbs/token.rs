@@ -3,13 +3,15 @@
 use super::{Asked, value};
 use crate::cli::token::TokenRow;
 use crate::node::{TOKEN_LIFE_MAX, TokenTerms};
-use crate::peers::identity::is_name;
+use crate::peers::identity::{Role, is_name};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[derive(Deserialize)]
 struct New {
+    /// `replica` or `mount`.
+    role: String,
     /// Only for one of this name.
     name: Option<String>,
     /// How many may come by it.
@@ -26,14 +28,15 @@ struct One {
 
 /// The token's text, when its record is committed.
 pub fn issue(asked: &Asked<'_>) -> Result<Value, String> {
-    let New { name, uses, life } = asked.arguments()?;
+    let New { role, name, uses, life } = asked.arguments()?;
+    let mount = role.parse::<Role>()? == Role::Mount;
     if life > TOKEN_LIFE_MAX {
         return Err("a token lasts 30 days at most".into());
     }
     if let Some(name) = name.iter().find(|name| !is_name(name)) {
-        return Err(format!("{name:?} can be no replica's name"));
+        return Err(format!("{name:?} can be nobody's name"));
     }
-    let token = asked.node.issue_token(TokenTerms { mount: false, name, uses, life })?;
+    let token = asked.node.issue_token(TokenTerms { mount, name, uses, life })?;
     log::info!("{token:?} was issued to uid {}", asked.uid);
     value(token.to_string())
 }
