@@ -39,7 +39,7 @@ fn a_faultless_world_has_no_failures() {
 #[test]
 fn clusters_survive_fixed_seeds() {
     let mut sum = Counts::default();
-    for seed in 1..=8 {
+    for seed in 1..=13 {
         let replicas = [3, 5][seed as usize % 2];
         let counts = play(seed, &Settings { replicas, ..Settings::default() });
         sum.crashes += counts.crashes;
@@ -51,10 +51,12 @@ fn clusters_survive_fixed_seeds() {
         sum.joined += counts.joined;
         sum.left += counts.left;
         sum.disks_lost += counts.disks_lost;
+        sum.disks_put_back += counts.disks_put_back;
     }
     assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
     assert!(sum.snapshots_restored > 3 && sum.held > 500 && sum.guarded > 200, "{sum:?}");
     assert!(sum.joined > 2 && sum.left > 0 && sum.disks_lost > 2, "{sum:?}");
+    assert!(sum.disks_put_back > 2, "{sum:?}");
 }
 
 #[test]

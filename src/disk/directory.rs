@@ -1,9 +1,9 @@
 //! The data directory: who may use it, and where things are in it.
 
 use super::identity::Identity;
-use super::private;
 use super::snapshots::{self, SnapshotFile, Snapshots};
 use super::starts::{self, Starts};
+use super::{place, private};
 use crate::error::Error;
 use crate::tree::Incarnation;
 use std::fs::{self, File};
@@ -112,6 +112,23 @@ impl DataDirectory {
     /// Notes that a replica starts, durably; to be done before it says anything to anyone.
     pub fn note_start(&self) -> Result<Starts, Error> {
         Starts::note(&self.path.join("starts"))
+    }
+
+    /// Whether the directory is not the one it was at its last start: it was moved, or it is a
+    /// copy, and may be older than what its replica has promised.
+    pub fn is_displaced(&self) -> Result<bool, Error> {
+        let path = self.place();
+        Ok(!place::is_here(&path).map_err(Error::file("look at", &path))?)
+    }
+
+    /// It lies here, and is as new as it must be.
+    pub fn settle(&self) -> Result<(), Error> {
+        let path = self.place();
+        place::write(&path).map_err(Error::file("write", &path))
+    }
+
+    fn place(&self) -> PathBuf {
+        self.path.join("place")
     }
 
     /// Removes the log, with all that was promised by it.

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/identity     whose directory this is          identity.rs
 //! DIR/starts       its starts                       starts.rs
+//! DIR/place        where the directory lies         place.rs
 //! DIR/lock         held by the running process      directory.rs
 //! DIR/log/         the Raft log and hard state      log.rs on log_files.rs
 //! DIR/snapshots/   the tree at an index, whole      snapshots.rs
@@ -17,6 +18,7 @@ mod directory;
 mod identity;
 mod log;
 mod log_files;
+mod place;
 pub mod private;
 mod snapshots;
 mod starts;

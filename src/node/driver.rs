@@ -188,6 +188,7 @@ impl Driver {
     /// Puts the status where others read it, and says who leads when that changes.
     fn show(&self, status: ReplicaStatus) {
         let mut published = self.shared.status.lock();
+        let is_sure = published.doubt.is_some() && status.doubt.is_none();
         if published.leader != status.leader {
             match status.leader {
                 Some(leader) => info!("replica {leader} leads, in term {}", status.term),
@@ -195,6 +196,13 @@ impl Driver {
             }
         }
         *published = status;
+        drop(published);
+        if is_sure {
+            info!("the data directory is as new as what this replica has promised");
+            if let Err(error) = self.shared.directory.settle() {
+                self.shared.fail(error.to_string());
+            }
+        }
     }
 
     fn pass_on_visible(&mut self, now: Moment) {

@@ -105,6 +105,13 @@ fn inspect_log(data: &Path) -> Result<InspectedLog, Error> {
     Ok(InspectedLog { term, vote, commit, first, last, bytes: log.bytes() })
 }
 
+/// The directory was moved, and is as new as it was: its replica votes as before. Its name.
+pub fn trust_place(data: &Path) -> Result<String, Error> {
+    let identity = DataDirectory::identity_in(data)?.ok_or_else(|| no_replica(data))?;
+    DataDirectory::open(data)?.settle()?;
+    Ok(identity.name)
+}
+
 /// What became of a survivor.
 #[derive(Debug)]
 pub struct Survivor {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::peers::{Listener, Peers, PeersConfig};
 use crate::replica::{LogBounds, Replica, ReplicaConfig};
 use crate::tree::NameKey;
-use log::info;
+use log::{info, warn};
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Read;
@@ -30,10 +30,19 @@ pub fn start(
     let (identity, keyring) = identify::identify(&config, &directory, &listener)?;
     let disk: Arc<dyn Disk> = Arc::new(RaftLog::open_with_faults(&directory.log(), faults)?);
     let snapshots = directory.snapshots()?;
+    let doubtful = identity.cluster.is_some() && directory.is_displaced()?;
+    match doubtful {
+        true => warn!(
+            "{} was moved, or is an older copy: nobody can tell by looking at it. This replica asks \
+             the others what it has promised before it votes",
+            directory.path().display()
+        ),
+        false => directory.settle()?,
+    }
     let starts = directory.note_start()?;
     let (recovered, tree) = recovery::recover(directory.path(), &*disk, &snapshots)?;
     let reader = Box::new(Reader(disk.clone()));
-    let replica = Replica::new(replica_config(&config, &identity)?, recovered, reader)?;
+    let replica = Replica::new(replica_config(&config, &identity, doubtful)?, recovered, reader)?;
     let peers = Peers::new(
         listener,
         PeersConfig {
@@ -75,7 +84,11 @@ pub fn start(
     Ok((shared, threads))
 }
 
-fn replica_config(config: &NodeConfig, identity: &Identity) -> Result<ReplicaConfig, Error> {
+fn replica_config(
+    config: &NodeConfig,
+    identity: &Identity,
+    doubtful: bool,
+) -> Result<ReplicaConfig, Error> {
     let nanos = |duration: Duration| duration.as_nanos() as u64;
     let founding = identity.cluster.is_none();
     let name_key = NameKey::new(random()?);
@@ -92,6 +105,7 @@ fn replica_config(config: &NodeConfig, identity: &Identity) -> Result<ReplicaCon
         log: LogBounds::default(),
         seed: u64::from_le_bytes(random()?),
         with_session: true,
+        doubtful,
         found: founding.then(|| (cluster, identity.members.clone(), config.limits, name_key)),
     })
 }

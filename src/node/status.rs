@@ -125,6 +125,9 @@ fn reason(shared: &Shared, replica: &ReplicaStatus, members: &[Member]) -> Optio
     if replica.quorum {
         return None;
     }
+    if let Some(why) = &replica.doubt {
+        return Some(why.clone());
+    }
     let voters = || members.iter().filter(|member| !member.learner);
     let silent: Vec<&str> = voters()
         .filter(|member| member.id != shared.id && !is_reachable(shared, member))

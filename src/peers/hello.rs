@@ -106,7 +106,10 @@ impl Standing {
             Standing::Member => true,
             Standing::Unheard => !matches!(message, PeerMessage::Removed),
             Standing::Former => {
-                matches!(message, PeerMessage::MayStop { .. } | PeerMessage::Raft(_))
+                matches!(
+                    message,
+                    PeerMessage::MayStop { .. } | PeerMessage::AskLog { .. } | PeerMessage::Raft(_)
+                )
             }
             Standing::Mount => false,
         }

@@ -22,11 +22,13 @@ pub(super) struct Sender {
 pub(super) fn judge(message: &PeerMessage, sender: Sender) -> Result<(), &'static str> {
     match message {
         // The log itself, judged by `guard.rs`; an answer is looked up by its question; a question
-        // whether it may stop is one of those who are no members any more.
+        // whether it may stop is one of those who are no members any more, and who does not know
+        // what it promised need not know that.
         PeerMessage::Raft(_)
         | PeerMessage::Snapshot { .. }
         | PeerMessage::MemberAnswer { .. }
-        | PeerMessage::MayStop { .. } => Ok(()),
+        | PeerMessage::MayStop { .. }
+        | PeerMessage::AskLog { .. } => Ok(()),
         PeerMessage::KeepAliveAck { .. } if !sender.leads => {
             Err("it acknowledges a session, but does not lead")
         }

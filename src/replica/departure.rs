@@ -128,7 +128,7 @@ impl Replica {
     }
 
     /// Whether this leader knows that `id` is no member and that nobody needs its vote.
-    fn can_do_without(&self, id: ReplicaId) -> bool {
+    pub(super) fn can_do_without(&self, id: ReplicaId) -> bool {
         let raft = &self.raw.raft;
         self.leadership.here
             && raft.apply_to_current_term()

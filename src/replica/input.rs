@@ -35,6 +35,8 @@ pub struct ReplicaConfig {
     pub seed: u64,
     /// Open a session and keep it alive (a node with a mount, or that submits anything).
     pub with_session: bool,
+    /// What the disk knew may be older than what this replica has promised.
+    pub doubtful: bool,
     /// Id and members of a new cluster, the tree's limits and the key of its names: every founding
     /// replica is started with the same list, and the first leader founds the tree with its own.
     /// `None` joins or goes on.

@@ -70,4 +70,16 @@ pub enum PeerMessage {
         id: u64,
         member: ReplicaId,
     },
+    /// The sender may have forgotten what it promised: what does the receiver have? `process` comes
+    /// back in the answer.
+    AskLog {
+        process: u64,
+    },
+    /// The sender's term, and where its log ends.
+    Log {
+        process: u64,
+        term: u64,
+        log_term: u64,
+        index: u64,
+    },
 }

@@ -23,6 +23,7 @@ mod clocks;
 mod complaints;
 mod departure;
 mod digest;
+mod doubt;
 mod effects;
 mod guard;
 mod input;
@@ -85,6 +86,8 @@ pub struct Replica {
     reads: reads::Reads,
     visibility: visibility::Visibility,
     membership: membership::Membership,
+    /// Whether this replica may have forgotten what it promised.
+    doubt: doubt::Doubt,
     /// Removed, by the own log's word: when to ask again whether it may stop.
     removed: Option<u64>,
     /// About to stop, and led when it was told so.
@@ -147,6 +150,7 @@ impl Replica {
             reads: reads::Reads::new(process),
             visibility: visibility::Visibility::new(&config),
             membership: membership::Membership::of(config.id, config.incarnation),
+            doubt: doubt::Doubt::new(config.doubtful),
             removed: None,
             resigning: false,
             digests: digest::Digests::default(),

@@ -36,6 +36,8 @@ pub struct ReplicaStatus {
     pub clocks: Vec<(ReplicaId, i64)>,
     /// Trees differ, and no majority has the same: no changes are taken.
     pub dispute: Option<String>,
+    /// Why this replica may have forgotten what it promised, and what it waits for.
+    pub doubt: Option<String>,
 }
 
 impl Replica {
@@ -67,6 +69,7 @@ impl Replica {
             attentive: self.visibility.attentive(),
             clocks: self.clocks.offsets(self.config.id, self.now.wall, self.now.monotonic),
             dispute: self.dispute.clone(),
+            doubt: self.doubt(),
         }
     }
 

@@ -120,6 +120,10 @@ impl Replica {
                 }
             }
             PeerMessage::Removed => self.released(),
+            PeerMessage::AskLog { process } => self.asked_for_log(from, process),
+            PeerMessage::Log { process, term, log_term, index } => {
+                self.hear_log(from, process, term, (log_term, index))
+            }
             PeerMessage::MayStop { applied } => self.asked_to_release(from, applied),
         }
     }
@@ -154,6 +158,9 @@ impl Replica {
     }
 
     fn step_if_fit(&mut self, from: ReplicaId, message: Message) {
+        if let Some(why) = self.doubt.forbids(&message) {
+            return ::log::debug!("a message of replica {from} is ignored: {why}");
+        }
         let writing = self.persistence.outstanding();
         let verdict = guard::judge(&self.raw, &self.reach, writing, from, &message);
         self.follow(verdict, from, message);
@@ -215,6 +222,7 @@ impl Replica {
 
     fn snapshot_arrived(&mut self, from: ReplicaId, bytes: &[u8]) {
         match Message::parse_from_bytes(bytes) {
+            Ok(message) if self.doubt.forbids(&message).is_some() => {}
             Ok(message) => {
                 let verdict = guard::judge_snapshot(&self.raw, &self.reach, from, &message);
                 self.follow(verdict, from, message);

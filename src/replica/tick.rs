@@ -17,6 +17,7 @@ const SETTLED_AFTER: u64 = 3;
 
 impl Replica {
     pub(super) fn tick(&mut self) {
+        self.tend_doubt();
         self.tick_raft();
         self.observe_leader();
         self.tend_session();
@@ -39,7 +40,7 @@ impl Replica {
     /// One raft tick a heartbeat; after a pause, time that nobody lived through is not made up for.
     fn tick_raft(&mut self) {
         let now = self.now.monotonic;
-        if now < self.next_tick || !guard::may_tick(&self.raw) {
+        if now < self.next_tick || !guard::may_tick(&self.raw) || !self.doubt.is_none() {
             return;
         }
         let late = now - self.next_tick >= self.config.heartbeat;

@@ -99,6 +99,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// What is durable now, on another disk.
+    pub fn copy(&self) -> Disk {
+        let durable = self.durable.lock().clone();
+        Disk { durable: Arc::new(Mutex::new(durable)), ..Disk::default() }
+    }
+
     /// Takes a job; true if the disk was idle, so that a write of all that waits begins now.
     pub fn submit(&mut self, job: Persist) -> bool {
         self.waiting.push_back(job);

@@ -24,6 +24,11 @@ impl World {
         {
             self.carry_out(host, effects);
         }
+        if let Some(running) = &self.hosts[host].running
+            && running.replica.doubt().is_none()
+        {
+            self.hosts[host].doubtful = false;
+        }
         if let Some(snapshot) = self.hosts[host].take_snapshot(self.settings.snapshot_every) {
             let boot = self.hosts[host].boot;
             let delay = self.dice.between(MILLISECOND, 300 * MILLISECOND);
@@ -184,11 +189,19 @@ impl World {
         }
         if let PeerMessage::KeepAlive { session, .. } = &message
             && self.is_newest_leader(to)
+            && self.has_in_its_list(to, from)
         {
             self.checker.heard(self.now, *session);
         }
         let from = self.hosts[from].id;
         self.step(to, Input::Received { from, message });
+    }
+
+    /// Whoever was removed is not heard any more.
+    fn has_in_its_list(&self, host: usize, other: usize) -> bool {
+        let running = self.hosts[host].running.as_ref();
+        let id = self.hosts[other].id;
+        running.is_some_and(|running| running.tree.members().iter().any(|m| m.id == id))
     }
 
     /// The handshake: whether one host may say anything to another, as that one knows it.

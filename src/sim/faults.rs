@@ -21,7 +21,7 @@ impl World {
         if self.settings.sleepers {
             return self.put_a_holder_to_sleep();
         }
-        match self.dice.roll(13) {
+        match self.dice.roll(15) {
             0 | 1 => self.crash_for_a_while(any),
             2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
             3 if self.dice.chance(300) => {
@@ -39,6 +39,7 @@ impl World {
             }
             9 => self.change_network(),
             10 => self.lose_a_disk(any),
+            11 | 12 => self.put_a_disk_back(any),
             _ => self.change_members(),
         }
     }

@@ -40,6 +40,12 @@ pub(super) struct Host {
     pub leaving: bool,
     /// Has lost its disk, and is not who it says it is.
     pub forgot: bool,
+    /// Runs on an older copy of its disk, and has not found out yet what it promised since.
+    pub doubtful: bool,
+    /// An older copy of its disk is in the disk's place, found out or not.
+    pub was_put_back: bool,
+    /// A copy of its disk.
+    pub copy: Option<Disk>,
     /// Has left, and does not start again.
     pub left: bool,
 }
@@ -71,6 +77,9 @@ impl Host {
             running: None,
             leaving: false,
             forgot: false,
+            doubtful: false,
+            was_put_back: false,
+            copy: None,
             left: false,
         }
     }
@@ -101,6 +110,7 @@ impl Host {
             log: LOG,
             seed: dice.next(),
             with_session: true,
+            doubtful: self.doubtful,
             found: founding.then(|| (CLUSTER, members(founders), LIMITS, NameKey::new([1; 16]))),
         };
         let mut replica =
@@ -131,8 +141,15 @@ impl Host {
     pub fn lose_disk(&mut self) {
         self.disk = Disk::default();
         self.met.clear();
+        self.copy = None;
         self.incarnation += 1000;
         (self.forgot, self.leaving) = (true, true);
+    }
+
+    /// The copy takes the disk's place, of a host that is down.
+    pub fn put_copy_back(&mut self, copy: Disk) {
+        self.disk = copy;
+        (self.doubtful, self.was_put_back) = (true, true);
     }
 
     /// The tree as it stands, to be written as a snapshot, if one is due.

@@ -49,8 +49,9 @@ impl World {
 
     fn let_one_leave(&mut self, via: usize, members: &[Member]) {
         let outstanding = self.hosts.iter().filter(|host| host.leaving && !host.left).count();
-        // While a disk that was lost is in the list, an operator takes out that one and no other.
-        let forgot = self.hosts.iter().any(|host| host.forgot && !host.left);
+        // While a disk that was lost is in the list, an operator takes out that one and no other,
+        // and waits for one that was put back.
+        let forgot = self.hosts.iter().any(|host| host.forgot || host.doubtful);
         if outstanding < LEAVING_MAX
             && members.len() > MEMBERS_MIN + outstanding
             && let Some(member) = self.dice.pick(members)
@@ -66,15 +67,9 @@ impl World {
     }
 
     /// A host comes back with an empty disk, as the member it was. It must be of no account; in the
-    /// end it is taken out of the list. As many disks are lost at once as a majority of those who
-    /// vote can bear.
+    /// end it is taken out of the list.
     pub fn lose_a_disk(&mut self, host: usize) {
-        let gone = |host: &&Host| host.leaving && !host.left;
-        let voters = self.voters();
-        if voters.len() < 3
-            || !self.members().contains(&host)
-            || self.hosts.iter().any(|h| gone(&h))
-        {
+        if !self.can_bear_a_loss(host) {
             return;
         }
         self.trace.note(self.now, format_args!("h{host} loses its disk"));
@@ -83,6 +78,36 @@ impl World {
         self.counts.disks_lost += 1;
         let away = self.dice.between(10 * MILLISECOND, SECOND);
         self.at(away, Event::Start { host });
+    }
+
+    /// A host's disk is copied, and another time the copy is put in its place.
+    pub fn put_a_disk_back(&mut self, host: usize) {
+        if !self.can_bear_a_loss(host) {
+            return;
+        }
+        match self.hosts[host].copy.take() {
+            None => self.hosts[host].copy = Some(self.hosts[host].disk.copy()),
+            Some(copy) => {
+                self.trace.note(self.now, format_args!("h{host} goes back to an older disk"));
+                self.crash(host);
+                self.hosts[host].put_copy_back(copy);
+                self.counts.disks_put_back += 1;
+                let away = self.dice.between(10 * MILLISECOND, SECOND);
+                self.at(away, Event::Start { host });
+            }
+        }
+    }
+
+    /// As many disks are lost at once as a majority of those who vote can bear.
+    fn can_bear_a_loss(&self, host: usize) -> bool {
+        let members = self.members();
+        let suffers = |(index, host): (usize, &Host)| {
+            let is_lost = host.forgot && members.contains(&index);
+            host.leaving && !host.left || host.doubtful || is_lost
+        };
+        self.voters().len() >= 3
+            && members.contains(&host)
+            && !self.hosts.iter().enumerate().any(suffers)
     }
 
     /// An operator replaces those whose disks were lost.
@@ -117,12 +142,15 @@ impl World {
         }
     }
 
-    /// A replica gives up: well, if it was asked to leave.
+    /// A replica gives up: well, if it was asked to leave, or if the leader knows what it forgot.
     pub fn stopped_itself(&mut self, host: usize, why: &str) {
         self.trace.note(self.now, format_args!("h{host} stops itself: {why}"));
         if self.hosts[host].leaving {
             self.hosts[host].left = true;
             self.counts.left += 1;
+        } else if self.hosts[host].was_put_back && why.contains("lost what it had acknowledged") {
+            let lost = &mut self.hosts[host];
+            (lost.forgot, lost.leaving, lost.left, lost.doubtful) = (true, true, true, false);
         } else {
             self.checker.violated(self.now, format!("h{host} stops itself: {why}"));
         }

@@ -103,6 +103,7 @@ pub struct Counts {
     pub left: u64,
     /// Hosts that came back with an empty disk.
     pub disks_lost: u64,
+    pub disks_put_back: u64,
     /// Sessions that ended, by closing, expiry or a new start of their host.
     pub sessions_ended: u64,
     pub snapshots_taken: u64,

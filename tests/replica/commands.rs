@@ -59,6 +59,8 @@ pub fn run(world: &mut World, line: &str) {
         "lose" => world.nodes[&number(1)].disk.lock().unwrap().lose(number(2)),
         // wipe ID: an empty disk in its place, and nobody notices.
         "wipe" => *world.nodes[&number(1)].disk.lock().unwrap() = crate::disk::Disk::default(),
+        // doubt ID: from its next start on, its disk may be an older copy.
+        "doubt" => world.nodes.get_mut(&number(1)).expect(line).config.doubtful = true,
         "damage" => world.nodes[&number(1)].disk.lock().unwrap().damage(number(2)),
         // silence ID: its disk writes and sends, but does not report until `report`.
         "silence" => world.nodes.get_mut(&number(1)).expect(line).silent = true,
@@ -227,6 +229,9 @@ fn status(world: &mut World, id: u64) {
         numbers(&s.attentive),
     )
     .unwrap();
+    if let Some(doubt) = s.doubt {
+        writeln!(world.out, "{id}: {doubt}").unwrap();
+    }
 }
 
 /// The newest stamp in a replica's tree, and which clocks it takes for wrong.

@@ -84,6 +84,10 @@ pub fn message(message: &PeerMessage) -> String {
             let all: Vec<String> = proposals.iter().map(proposal).collect();
             format!("Forward {}", all.join(", "))
         }
+        PeerMessage::AskLog { .. } => "AskLog".to_owned(),
+        PeerMessage::Log { term, log_term, index, .. } => {
+            format!("Log term {term} to {index}/{log_term}")
+        }
         PeerMessage::Digest { zxid, .. } => format!("Digest {zxid}"),
         PeerMessage::KeepAlive { session, .. } => format!("KeepAlive {session}"),
         PeerMessage::KeepAliveAck { session, .. } => format!("KeepAliveAck {session}"),

@@ -78,6 +78,7 @@ fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
         log: LogBounds { window_entries: 16, tail_entries: 8, ..LogBounds::default() },
         seed: id,
         with_session: false,
+        doubtful: false,
         found: found
             .map(|count| (7, (1..=count).map(member).collect(), limits, NameKey::new([1; 16]))),
     }
