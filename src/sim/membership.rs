@@ -110,8 +110,14 @@ impl World {
             && !self.hosts.iter().enumerate().any(suffers)
     }
 
-    /// An operator replaces those whose disks were lost.
+    /// An operator replaces those whose disks were lost, and those on an older disk that wait for
+    /// the word of somebody who has left since.
     pub fn remove_those_who_forgot(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.waits_for_one_gone(host) {
+                (self.hosts[host].forgot, self.hosts[host].leaving) = (true, true);
+            }
+        }
         for host in 0..self.hosts.len() {
             let member = self.hosts[host].id;
             if self.hosts[host].forgot {
@@ -123,6 +129,13 @@ impl World {
                 }
             }
         }
+    }
+
+    fn waits_for_one_gone(&self, host: usize) -> bool {
+        let host = &self.hosts[host];
+        let Some(running) = host.running.as_ref().filter(|_| host.doubtful) else { return false };
+        let voters = running.replica.applied().conf.voters;
+        self.hosts.iter().any(|other| other.leaving && voters.contains(&other.id.0))
     }
 
     /// Every member has a host: one that is new in the list starts, with an empty disk.

@@ -1,12 +1,16 @@
 //! [`Edit`]: one entry of the log being applied. Commands look first, refuse if they must, and only
 //! then change the tree by the steps here, which cannot fail: a refused command has changed
-//! nothing.
+//! nothing. What they are given was looked up in the same entry; if it is not there, the tree
+//! contradicts itself, and a replica that goes on would make it worse.
 
 use super::directory::{Cookie, Directory};
 use super::home::Home;
 use super::inode::Inode;
 use super::locks::Grant;
 use super::{Change, Ino, Refusal, Role, SessionId, Stamp, Tree, Zxid};
+
+const ENTRY: &str = "an entry that was looked up is there";
+pub(super) const INODE: &str = "an inode that has a name, or had one, is there";
 
 pub(super) struct Edit<'t> {
     pub tree: &'t mut Tree,
@@ -88,8 +92,7 @@ impl Edit<'_> {
 
     /// Lets `name`, which is free, mean `ino`.
     pub fn add_entry(&mut self, parent: Ino, name: &[u8], ino: Ino) {
-        let Some(directory) = self.tree.directory_mut(parent) else { return };
-        let cookie = directory.entries.add(name, ino);
+        let cookie = self.directory_of(parent).entries.add(name, ino);
         self.tree.bytes += name.len() as u64;
         self.tree.settle_in(ino, Home::of(parent, cookie));
         self.own_entry(parent, cookie, ino);
@@ -99,10 +102,9 @@ impl Edit<'_> {
     /// Lets the name mean another inode; the caller says what becomes of the one it meant.
     pub fn replace_entry(&mut self, parent: Ino, cookie: Cookie, new: Ino) {
         self.disown_entry(parent, cookie);
-        let Some(directory) = self.tree.directory_mut(parent) else { return };
-        let Some(old) = directory.entries.set(cookie, new) else { return };
-        let Some(entry) = directory.entries.get(cookie) else { return };
-        let name = entry.name.as_bytes().into();
+        let directory = self.directory_of(parent);
+        let old = directory.entries.set(cookie, new).expect(ENTRY);
+        let name = directory.entries.get(cookie).expect(ENTRY).name.as_bytes().into();
         self.move_out(old, Home::of(parent, cookie));
         self.tree.settle_in(new, Home::of(parent, cookie));
         self.own_entry(parent, cookie, new);
@@ -112,31 +114,44 @@ impl Edit<'_> {
     /// Lets the name mean nothing; the caller says what becomes of the inode.
     pub fn remove_entry(&mut self, parent: Ino, cookie: Cookie) {
         self.disown_entry(parent, cookie);
-        let Some(directory) = self.tree.directory_mut(parent) else { return };
-        let Some(entry) = directory.entries.remove(cookie) else { return };
+        let entry = self.directory_of(parent).entries.remove(cookie).expect(ENTRY);
         let name = entry.name.as_bytes();
-        self.tree.bytes = self.tree.bytes.saturating_sub(name.len() as u64);
+        self.keep_less(name.len() as u64);
         self.move_out(entry.ino, Home::of(parent, cookie));
         self.change(Change::Removed { parent, name: name.into(), ino: entry.ino });
     }
 
     fn move_out(&mut self, ino: Ino, home: Home) {
-        if let Some(inode) = self.tree.inodes.get_mut(ino) {
-            inode.move_out(home);
-        }
+        self.inode_of(ino).move_out(home);
+    }
+
+    fn directory_of(&mut self, ino: Ino) -> &mut Directory {
+        self.tree.directory_mut(ino).expect("a directory that was looked up is there")
+    }
+
+    fn inode_of(&mut self, ino: Ino) -> &mut Inode {
+        self.tree.inodes.get_mut(ino).expect(INODE)
+    }
+
+    fn keep_less(&mut self, bytes: u64) {
+        let kept = self.tree.bytes.checked_sub(bytes);
+        self.tree.bytes = kept.expect("the tree counts all that it keeps");
     }
 
     /// The listing of `parent` changed, its subdirectories by `links`.
     pub fn touch_listing(&mut self, parent: Ino, links: i32) {
         let (zxid, now) = (self.zxid(), self.now());
-        let Some(inode) = self.tree.inodes.get_mut(parent) else { return };
+        let inode = self.inode_of(parent);
         inode.mtime = now;
         inode.ctime = now;
-        inode.links = inode.links.saturating_add_signed(links);
-        if let Some(directory) = inode.directory_mut() {
-            directory.state.pzxid = zxid;
-            directory.state.cversion += 1;
+        // A removed directory, which is being emptied, has none.
+        if inode.links > 0 {
+            let counted = inode.links.checked_add_signed(links);
+            inode.links = counted.expect("a directory has a link for each of its subdirectories");
         }
+        let directory = inode.directory_mut().expect("only a directory has a listing");
+        directory.state.pzxid = zxid;
+        directory.state.cversion += 1;
         self.change(Change::Attributes { ino: parent });
     }
 
@@ -199,7 +214,8 @@ impl Edit<'_> {
         let before = inode.stored();
         let result = change(inode);
         let after = inode.stored();
-        self.tree.bytes = (self.tree.bytes + after).saturating_sub(before);
+        self.tree.bytes += after;
+        self.keep_less(before);
         Some(result)
     }
 
@@ -207,9 +223,10 @@ impl Edit<'_> {
     /// until every live session has released it.
     pub fn drop_link(&mut self, ino: Ino) {
         let now = self.now();
-        let Some(inode) = self.tree.inodes.get_mut(ino) else { return };
+        let inode = self.inode_of(ino);
         inode.ctime = now;
-        inode.links = if inode.is_directory() { 0 } else { inode.links.saturating_sub(1) };
+        let fewer = inode.links.checked_sub(1).expect("every name of an inode is counted");
+        inode.links = if inode.is_directory() { 0 } else { fewer };
         if inode.links > 0 {
             return self.change(Change::Attributes { ino });
         }
@@ -226,7 +243,7 @@ impl Edit<'_> {
 
     pub fn free(&mut self, ino: Ino) {
         if let Some(inode) = self.tree.inodes.remove(ino) {
-            self.tree.bytes = self.tree.bytes.saturating_sub(inode.stored());
+            self.keep_less(inode.stored());
             self.tree.locks.forget(ino);
             self.change(Change::Freed { ino });
         }

@@ -1,7 +1,7 @@
 //! Rename in its three ways, as a local Linux filesystem does it.
 
 use super::directory::Cookie;
-use super::edit::Edit;
+use super::edit::{Edit, INODE};
 use super::inode::{Body, Inode};
 use super::name::{check_name, check_new_name};
 use super::{Change, Ino, Name, Refusal, RenameHow, Reply, Role};
@@ -170,7 +170,7 @@ impl Edit<'_> {
     /// The moved inode learns where it is now.
     fn settle(&mut self, ino: Ino, parent: Ino) {
         let now = self.now();
-        let Some(inode) = self.tree.inodes.get_mut(ino) else { return };
+        let inode = self.tree.inodes.get_mut(ino).expect(INODE);
         inode.ctime = now;
         if let Some(directory) = Inode::directory_mut(inode) {
             directory.state.parent = parent;

@@ -193,7 +193,7 @@ impl Tree {
     /// A ticket of a name that another one has waits behind that entry.
     fn hide_ticket(&mut self, directory: Ino, cookie: Cookie, ticket: Ino) {
         let place = self.locks.ticket_place(ticket);
-        let Some(sequence) = place.map(|(_, sequence, _)| sequence) else { return };
+        let (_, sequence, _) = place.expect("a ticket that is hidden waits in its queue");
         if let Some(directory) = self.directory_mut(directory) {
             directory.hidden.insert((cookie, sequence), ticket);
         }
