@@ -71,8 +71,6 @@ enum Verb {
     Role(role::Args),
     Lock(lock::Args),
     Bench(bench::Args),
-    #[command(hide = true)]
-    NullFs(bench::null_fs::Args),
 }
 
 /// Parses the arguments, runs the verb, tells an error.
@@ -93,7 +91,6 @@ pub fn main() -> ExitCode {
         Verb::Role(args) => role::run(&args),
         Verb::Lock(args) => lock::run(&args),
         Verb::Bench(args) => bench::run(&args),
-        Verb::NullFs(args) => bench::null_fs::run(&args),
     };
     outcome.unwrap_or_else(|error: Error| {
         complain(&error);

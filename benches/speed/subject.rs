@@ -1,9 +1,9 @@
 //! What is measured: the given directory, and what it is compared with.
 
-use crate::cli::{mounts, signals};
-use crate::error::Error;
-use crate::mount::mounts::detach;
-use crate::node::Status;
+use super::support::detach;
+use super::{mounts, null_fs};
+use keepfs::error::Error;
+use keepfs::node::Status;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,8 +81,8 @@ impl Subject {
         fs::create_dir(&point).map_err(Error::file("create", &point))?;
         let program = std::env::current_exe().map_err(Error::file("find", "/proc/self/exe"))?;
         let mut command = Command::new(program);
-        command.arg("null-fs").arg(&point).stdin(Stdio::null());
-        let child = signals::ends_with_parent(&mut command).spawn();
+        command.arg(null_fs::VERB).arg(&point).stdin(Stdio::piped());
+        let child = command.spawn();
         let child = child.map_err(Error::file("start", command.get_program()))?;
         let daemons = vec![Daemon { name: "null".into(), pid: child.id() }];
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -142,7 +142,7 @@ impl Drop for Subject {
                 let _ = fs::remove_dir(point);
             }
             Mounted::NullFs(point, child) => {
-                signals::send(child.id(), libc::SIGTERM);
+                drop(child.stdin.take());
                 let _ = child.wait();
                 detach(point);
                 let _ = fs::remove_dir(point);

@@ -4,7 +4,7 @@ use super::cpu;
 use super::disk::Disk;
 use super::subject::Subject;
 use super::workloads::Workload;
-use crate::error::Error;
+use keepfs::error::Error;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -265,21 +265,5 @@ fn figure(operation: &'static str, subject: String, mut samples: Samples) -> Fig
         p99_us: at(0.99),
         per_second: operations / samples.elapsed.as_secs_f64().max(1e-9),
         cpu_us: samples.cpu.iter().map(share).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_all_rounds() {
-        let mut recorder = Recorder::new(Plan::quick());
-        recorder.add("op", "s", (1..=50).map(|n| n * 1000).collect());
-        recorder.add("op", "s", (51..=101).map(|n| n * 1000).collect());
-        let figures = recorder.finish();
-        assert_eq!(figures.len(), 1);
-        assert_eq!((figures[0].p50_us, figures[0].p99_us), (51.0, 100.0));
-        assert_eq!(figures[0].operations, 101);
     }
 }

@@ -55,38 +55,3 @@ pub fn judge(figures: &[Figure], replicas: usize) -> Vec<Bar> {
     bar("lock hand-off: p50 in commits", "x", passed, 1.5);
     bars
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn figure(operation: &'static str, subject: &str, p50_us: f64, cpu: f64) -> Figure {
-        Figure {
-            operation,
-            subject: subject.to_owned(),
-            operations: 1,
-            p50_us,
-            p99_us: p50_us,
-            per_second: 1.0,
-            cpu_us: vec![("a".into(), cpu), ("b".into(), cpu)],
-        }
-    }
-
-    #[test]
-    fn each_bar_is_judged_by_its_own_base() {
-        let figures = [
-            figure(workloads::STAT, "keepfs", 1.2, 0.0),
-            figure(workloads::STAT, "tmpfs", 1.0, 0.0),
-            figure(workloads::OVERWRITE, "keepfs", 400.0, 0.0),
-            figure(workloads::OVERWRITE, "disk", 170.0, 0.0),
-            figure(workloads::OVERWRITE, "null", 30.0, 0.0),
-            figure(workloads::WRITERS, "keepfs", 900.0, 20.0),
-            figure(workloads::WRITERS, "null", 900.0, 90.0),
-        ];
-        let met: Vec<_> = judge(&figures, 1).iter().map(|bar| (bar.measured, bar.met)).collect();
-        assert_eq!(met, [(1.2, true), (2.0, false), (40.0, false)]);
-        let three = judge(&figures, 3);
-        assert_eq!(three.len(), 2, "the overwrite bar is for one replica");
-        assert!(three[1].met, "40 us is within the bar of three replicas");
-    }
-}

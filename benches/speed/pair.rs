@@ -2,8 +2,8 @@
 
 use super::recorder::Recorder;
 use super::subject::Subject;
-use crate::error::Error;
 use crossbeam_channel::bounded;
+use keepfs::error::Error;
 use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::io;

@@ -3,7 +3,7 @@
 use super::recorder::Recorder;
 use super::subject::scratch_path;
 use super::workloads::{APPEND, OVERWRITE};
-use crate::error::Error;
+use keepfs::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;

@@ -1,35 +1,31 @@
 //! A FUSE filesystem that does nothing but answer: one flat directory of names, data that is
 //! counted and dropped. What an operation costs here, no FUSE filesystem gets below.
 
-use crate::cli::signals;
-use crate::error::Error;
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags,
 };
+use keepfs::error::Error;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Mount the null filesystem, until SIGTERM.
-#[derive(clap::Args)]
-pub struct Args {
-    dir: PathBuf,
-}
+/// The first argument of the process that serves it; the mount point is the second.
+pub const VERB: &str = "null-fs";
 
-pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let stop = signals::stop_requests()?;
+/// Serves the null filesystem at `dir` until standard input ends: whoever started this process
+/// holds the other end, so it outlives nobody.
+pub fn serve(dir: &Path) -> Result<(), Error> {
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("keepfs-null".into())];
-    let mounted = fuser::spawn_mount(NullFs::default(), &args.dir, &config)
-        .map_err(Error::file("mount", &args.dir))?;
-    let _ = stop.recv();
-    mounted.umount_and_join().map_err(Error::file("unmount", &args.dir))?;
-    Ok(ExitCode::SUCCESS)
+    let mounted =
+        fuser::spawn_mount(NullFs::default(), dir, &config).map_err(Error::file("mount", dir))?;
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    mounted.umount_and_join().map_err(Error::file("unmount", dir))
 }
 
 /// As good as for ever: nothing changes but through this mount.
