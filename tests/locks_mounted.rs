@@ -214,6 +214,37 @@ fn a_lost_lock_fails_the_writes_it_protected() {
     assert_eq!(cluster.sh(&format!("cat ${other}/f")), "");
 }
 
+/// A process whose command line lies in a file of the mount itself, a page that is not there yet:
+/// whoever reads the one has to be brought the other.
+const SELF_DESCRIBED: &str = "
+import ctypes, fcntl, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p] + [ctypes.c_size_t] * 4 + [ctypes.c_long]
+page = os.open(sys.argv[1] + '/page', os.O_RDONLY)
+lock = os.open(sys.argv[1] + '/f', os.O_RDWR)
+arguments = int(open('/proc/self/stat').read().rsplit(')', 1)[1].split()[45])
+# MAP_PRIVATE and MAP_FIXED.
+where = libc.mmap(arguments & ~4095, 4096, 1, 0x12, page, 0)
+assert where == arguments & ~4095
+fcntl.flock(lock, fcntl.LOCK_EX)
+print(os.stat(sys.argv[1] + '/f').st_size)
+";
+
+/// A command line is read for `.keepfs/locks`, and no request waits for that.
+#[test]
+fn a_command_line_in_a_page_of_the_mount_holds_nobody_up() {
+    if !can_mount() || !has_programs(&["python3"]) {
+        return;
+    }
+    let cluster = Cluster::start(2);
+    cluster.sh("echo x > $a/f; head -c 4096 /dev/zero | tr '\\0' m > $b/page; cat $a/f");
+    let script = cluster.dir.path().join("described.py");
+    std::fs::write(&script, SELF_DESCRIBED).unwrap();
+    let ran = cluster.try_sh(&format!("python3 {} $a", script.display()), SOON);
+    assert_eq!((ran.code, ran.out.trim()), (Some(0), "2"), "{ran:?}");
+}
+
 /// L5: command lines may hold secrets; many readers at once get the same listing, and none of them
 /// somebody else's.
 #[test]

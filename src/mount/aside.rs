@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most threads at once. Jobs beyond wait for one.
-const THREADS_MAX: usize = 64;
+pub const THREADS_MAX: usize = 64;
 /// How long a thread without a job stays.
 const IDLE: Duration = Duration::from_secs(10);
 

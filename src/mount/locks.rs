@@ -14,7 +14,7 @@ use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
 use crate::node::Failure;
 use crate::tree::locks::{LockGrant, Owner, Span};
-use crate::tree::{Command, Ino, Lock, LockMode, LockOwner, Reply, SessionId, TicketInfo, Zxid};
+use crate::tree::{Command, Ino, Lock, LockMode, LockOwner, Reply, SessionId, Zxid};
 use fuser::{Errno, ReplyEmpty, ReplyLock};
 use std::sync::Arc;
 use std::time::Instant;
@@ -150,12 +150,25 @@ impl Mount {
         wait: bool,
         reply: ReplyEmpty,
     ) {
-        let process = processes::process_of(caller.pid).unwrap_or(0);
-        let (uid, command) = (caller.uid, processes::command_line(process));
-        let who = TicketInfo { pid: process, uid, command };
-        let Range { ino, owner, start, end, .. } = range;
-        let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
-        self.in_session(self.node.session(), move |mount, session| {
+        let session = self.node.session();
+        self.introduce(caller, move |mount, who| {
+            let process = who.pid;
+            let Range { ino, owner, start, end, .. } = range;
+            let command = Command::Lock(Lock { ino, owner, start, end, mode, wait, who });
+            mount.submit_lock(caller, process, range, session, command, reply);
+        });
+    }
+
+    fn submit_lock(
+        self: &Arc<Self>,
+        caller: Caller,
+        process: u32,
+        range: Range,
+        session: Option<SessionId>,
+        command: Command,
+        reply: ReplyEmpty,
+    ) {
+        self.in_session(session, move |mount, session| {
             let session = match session {
                 Ok(session) => session,
                 Err(failure) => return reply.error(errno::of_failure(failure)),

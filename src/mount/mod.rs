@@ -47,14 +47,17 @@ pub mod waiters;
 use crate::error::Error;
 use crate::node::streams::StreamStore;
 use crate::node::{Answer, Failure, Node};
-use crate::tree::{Command, Reply, SessionId};
+use crate::tree::{Command, Reply, SessionId, TicketInfo};
 use fuser::Errno;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Command lines that are read at once: half of the threads there are for what may wait.
+const INTRODUCING_MAX: usize = aside::THREADS_MAX / 2;
 use waiters::Wait;
 
 pub use setup::MountHandle;
@@ -112,6 +115,8 @@ pub struct Mount {
     tickets: tickets::Tickets,
     waiters: Arc<waiters::Waiters>,
     aside: aside::Aside,
+    /// Command lines that are being read.
+    introducing: AtomicUsize,
     releases: releases::Releases,
     /// How long a reply may be owed before the kernel would abort the whole mount; `None`: for
     /// ever.
@@ -158,6 +163,7 @@ impl Mount {
             tickets: tickets::Tickets::new()?,
             waiters,
             aside: Default::default(),
+            introducing: AtomicUsize::new(0),
             releases: releases::Releases::new(Box::new(submit)),
             patience: interrupts::patience(),
             streams,
@@ -183,6 +189,29 @@ impl Mount {
             return self.node.await_session(move |opened| then(&mount, opened));
         };
         then(self, Ok(session));
+    }
+
+    /// Tells `then` who asks for a lock. The command line is in the asker's memory, which may be a
+    /// page of a file here that only another request brings in, or of a filesystem that answers
+    /// nobody: it is read aside, and while very many of these wait, not at all.
+    fn introduce(
+        self: &Arc<Self>,
+        caller: Caller,
+        then: impl FnOnce(&Arc<Mount>, TicketInfo) + Send + 'static,
+    ) {
+        let (mount, uid) = (Arc::clone(self), caller.uid);
+        let pid = processes::process_of(caller.pid).unwrap_or(0);
+        let tell = move |command| then(&mount, TicketInfo { pid, uid, command });
+        if self.introducing.fetch_add(1, Ordering::Relaxed) >= INTRODUCING_MAX {
+            self.introducing.fetch_sub(1, Ordering::Relaxed);
+            return tell(Box::default());
+        }
+        let mount = Arc::clone(self);
+        self.aside.run(move || {
+            let command = processes::command_line(pid);
+            mount.introducing.fetch_sub(1, Ordering::Relaxed);
+            tell(command);
+        });
     }
 
     /// Submits a change in the session it was checked under: an operation reads

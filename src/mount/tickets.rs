@@ -18,7 +18,7 @@ use crate::tree::{
     Attributes, Command, Create, Ino, LockView, Name, NewNode, Refusal, Reply, SessionId,
     TicketInfo, Zxid,
 };
-use arrivals::Arrivals;
+use arrivals::{Arrivals, Asker};
 use fuser::{Errno, FopenFlags, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -219,12 +219,24 @@ impl Mount {
         if let Some(errno) = self.lost_place_under(&asker) {
             return reply.error(Errno::from_i32(errno));
         }
-        let process = processes::process_of(asked.caller.pid).unwrap_or(0);
-        let (uid, command) = (asked.caller.uid, processes::command_line(process));
-        let who = TicketInfo { pid: process, uid, command };
+        let session = self.node.session();
+        self.introduce(asked.caller, move |mount, who| {
+            mount.take_place_as(who, asked, asker, session, reply)
+        });
+    }
+
+    fn take_place_as(
+        self: &Arc<Self>,
+        who: TicketInfo,
+        asked: Asked,
+        asker: Asker,
+        session: Option<SessionId>,
+        reply: OpenReply,
+    ) {
+        let process = who.pid;
         let before = self.node.tree().zxid();
         let command = asked.command(who);
-        self.in_session(self.node.session(), move |mount, session| {
+        self.in_session(session, move |mount, session| {
             let session = match session {
                 Ok(session) => session,
                 Err(failure) => return reply.error(asked.errno_of(failure)),

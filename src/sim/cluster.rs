@@ -118,7 +118,14 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
     world.checker.must_succeed();
     world.play_until(settings.length + RECOVERY + LAST_WORK);
     world.workload.stop();
-    world.play_until(settings.length + RECOVERY + 2 * LAST_WORK);
+    let end = settings.length + RECOVERY + 2 * LAST_WORK;
+    world.play_until(end);
+    // The last entry may be on its way to a slow disk.
+    for more in 1..=20 {
+        if !world.is_level() {
+            world.play_until(end + more * SECOND / 20);
+        }
+    }
     world.judge();
     Report {
         seed,

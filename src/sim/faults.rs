@@ -145,6 +145,15 @@ impl World {
         self.remove_those_who_forgot();
     }
 
+    /// Whether all members that run have applied the same.
+    pub fn is_level(&self) -> bool {
+        let running = |host: &usize| self.hosts[*host].running.as_ref();
+        let members = self.members();
+        let mut applied = members.iter().filter_map(running).map(|running| running.tree.zxid());
+        let first = applied.next();
+        applied.all(|zxid| Some(zxid) == first)
+    }
+
     /// The last judgement: everyone agrees, and what was promised is there.
     pub fn judge(&mut self) {
         // A reply may wait for mounts that lag; a lock that was granted late is given back late.

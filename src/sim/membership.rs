@@ -168,6 +168,9 @@ impl World {
             self.checker.violated(self.now, format!("h{host} stops itself: {why}"));
         }
         self.crash(host);
+        if self.calm && self.hosts[host].forgot {
+            self.remove_those_who_forgot();
+        }
     }
 
     /// The hosts that are members by the newest tree.

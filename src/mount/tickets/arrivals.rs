@@ -29,7 +29,7 @@ const NEWS: Duration = Duration::from_secs(60);
 const LOOKED_UP_MAX: usize = 4096;
 
 /// A thread, and the name in the directory it asked for.
-type Asker = (u32, Ino, Name);
+pub(super) type Asker = (u32, Ino, Name);
 
 #[derive(Default)]
 pub struct Arrivals {
