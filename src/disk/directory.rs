@@ -124,7 +124,14 @@ impl DataDirectory {
     /// It lies here, and is as new as it must be.
     pub fn settle(&self) -> Result<(), Error> {
         let path = self.place();
-        place::write(&path).map_err(Error::file("write", &path))
+        place::write(&path, true).map_err(Error::file("write", &path))
+    }
+
+    /// The same as [`DataDirectory::settle`], of one that has been there: costs no sync, and a
+    /// crash at worst makes its replica ask the others.
+    pub fn stay(&self) -> Result<(), Error> {
+        let path = self.place();
+        place::write(&path, false).map_err(Error::file("write", &path))
     }
 
     fn place(&self) -> PathBuf {

@@ -2,6 +2,7 @@
 //! Everything that arrives while it works is one batch, and so becomes one append and one sync.
 
 mod farewell;
+mod place;
 mod restore;
 mod subscriber;
 
@@ -42,6 +43,8 @@ pub struct Driver {
     /// As of the last tick.
     leads: bool,
     next_tick: Instant,
+    /// When the data directory's place was last written.
+    placed: Instant,
     farewell: Option<Farewell>,
 }
 
@@ -62,6 +65,7 @@ impl Driver {
             believed: None,
             leads: false,
             next_tick: Instant::now(),
+            placed: Instant::now(),
             farewell: None,
         }
     }
@@ -186,22 +190,20 @@ impl Driver {
     }
 
     /// Puts the status where others read it, and says who leads when that changes.
-    fn show(&self, status: ReplicaStatus) {
+    fn show(&mut self, status: ReplicaStatus) {
         let mut published = self.shared.status.lock();
-        let is_sure = published.doubt.is_some() && status.doubt.is_none();
+        let was_in_doubt = published.doubt.is_some();
         if published.leader != status.leader {
             match status.leader {
                 Some(leader) => info!("replica {leader} leads, in term {}", status.term),
                 None => info!("no leader is known, in term {}", status.term),
             }
         }
+        let in_doubt = status.doubt.is_some();
         *published = status;
         drop(published);
-        if is_sure {
-            info!("the data directory is as new as what this replica has promised");
-            if let Err(error) = self.shared.directory.settle() {
-                self.shared.fail(error.to_string());
-            }
+        if !in_doubt {
+            self.keep_place(was_in_doubt);
         }
     }
 
