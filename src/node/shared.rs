@@ -240,7 +240,9 @@ impl Shared {
         let (answer, answered) = crossbeam_channel::bounded(1);
         self.tell(job(answer));
         answered.recv_timeout(MEMBERSHIP_TIMEOUT).unwrap_or_else(|_| {
-            Err("no answer: the cluster has no leader, or this replica is stopping".into())
+            Err("no answer: the cluster has no leader, or this replica stops; `keepfs status` says \
+                 who is missing, `keepfs recover --help` what is left if they are lost for good"
+                .into())
         })
     }
 }

@@ -63,7 +63,12 @@ fn commit(shared: &Shared, command: Command) -> Answer {
 }
 
 fn later(failure: Failure) -> String {
-    format!("the cluster cannot say now; try again ({failure:?})")
+    match failure {
+        Failure::NoQuorum => {
+            "the cluster has no quorum; `keepfs status` says who is missing".into()
+        }
+        _ => format!("the cluster cannot say now; try again ({failure:?})"),
+    }
 }
 
 fn why_not(tree: &Tree, token: u64, name: Option<&str>) -> String {
