@@ -5,7 +5,6 @@ pub mod config;
 pub mod cow;
 pub mod disk;
 pub mod error;
-pub mod format;
 pub mod limits;
 pub mod mailbox;
 pub mod mount;

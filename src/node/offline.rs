@@ -4,8 +4,8 @@
 use super::recovery;
 use crate::disk::{DataDirectory, Disk, Identity, LogState, LogWrite, RaftLog};
 use crate::error::Error;
-use crate::format::entry;
 use crate::replica::SnapshotMark;
+use crate::replica::entry;
 use crate::tree::{Member, Tree};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, HardState};

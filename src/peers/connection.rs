@@ -1,7 +1,7 @@
 //! Frames over a connection, and what kinds of them there are.
 
+use super::frame::{self, FrameError};
 use super::wire::Wire;
-use crate::format::frame::{self, FrameError};
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use bincode::{Decode, Encode};
 use std::io::{self, ErrorKind, Read};

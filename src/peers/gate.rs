@@ -6,12 +6,12 @@
 //! milliseconds, so that strangers keep nobody out.
 
 use super::connection::{announced, decode, invalid, kind};
+use super::frame;
 use super::hello::{HELLO_TIMEOUT, Hello};
 use super::quiet::Quiet;
 use super::redemption::Redeem;
 use super::socket;
 use super::wire::{Wire, refused};
-use crate::format::frame;
 use rustls::{ServerConfig, ServerConnection};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};

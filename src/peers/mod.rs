@@ -9,6 +9,7 @@
 pub mod bulk;
 pub mod connection;
 mod former;
+pub mod frame;
 mod gate;
 mod hello;
 pub mod identity;

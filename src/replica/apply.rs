@@ -1,8 +1,7 @@
 //! What committed entries do: [`Replica::apply`].
 
 use super::visibility;
-use super::{Answer, Applied, Batch, Failure, Replica, SessionEvent, effects};
-use crate::format::entry;
+use super::{Answer, Applied, Batch, Failure, Replica, SessionEvent, effects, entry};
 use crate::tree::{
     Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
 };

@@ -3,7 +3,7 @@
 use crate::tree::{Incarnation, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid};
 use bincode::{Decode, Encode};
 
-/// One message between replicas; bincode in a checked frame (`format/frame.rs`). Variants keep
+/// One message between replicas; bincode in a checked frame (`peers/frame.rs`). Variants keep
 /// their order: it is their number on the wire.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum PeerMessage {

@@ -25,6 +25,7 @@ mod departure;
 mod digest;
 mod doubt;
 mod effects;
+pub mod entry;
 mod guard;
 mod input;
 mod leadership;

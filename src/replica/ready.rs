@@ -17,8 +17,7 @@
 use super::clocks;
 use super::persistence::{self, Demand};
 use super::reads::Question;
-use super::{Effects, Moment, PeerMessage, Persist, Replica, SnapshotMark, start};
-use crate::format::entry;
+use super::{Effects, Moment, PeerMessage, Persist, Replica, SnapshotMark, entry, start};
 use crate::tree::{Command, Proposal, ReplicaId, SessionId, Stamp};
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Ready, StateRole};

@@ -5,8 +5,7 @@ use super::membership::Asker;
 use super::proposals::RETRY_AFTER;
 use super::sessions::Need;
 use super::wishes::{Decision, Step, Wish};
-use super::{Failure, MembersAnswer, PeerMessage, Replica, chance, guard, start};
-use crate::format::entry;
+use super::{Failure, MembersAnswer, PeerMessage, Replica, chance, entry, guard, start};
 use crate::tree::{Command, Proposal, ReplicaId, SessionId};
 
 /// A learner this close to the log's end gets its vote.

@@ -1,7 +1,7 @@
 //! Who is no replica of the cluster, and what it may cost those who are.
 
 use super::*;
-use keepfs::format::frame::{self, FrameError};
+use keepfs::peers::frame::{self, FrameError};
 use keepfs::peers::identity::{Credentials, Role, Subject};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};

@@ -1,6 +1,5 @@
 //! Messages, jobs and answers in a few words, for scripts.
 
-use keepfs::format;
 use keepfs::replica::{Answer, Failure, MembersAnswer, PeerMessage, Persist};
 use keepfs::tree::{Command, Proposal};
 use protobuf::Message as _;
@@ -43,7 +42,7 @@ fn proposal(proposal: &Proposal) -> String {
 pub fn entry(entry: &Entry) -> String {
     let what = match entry.get_entry_type() {
         EntryType::EntryNormal if entry.data.is_empty() => "empty".to_owned(),
-        EntryType::EntryNormal => match format::entry::decode(&entry.data) {
+        EntryType::EntryNormal => match keepfs::replica::entry::decode(&entry.data) {
             Ok((_, decoded)) => proposal(&decoded),
             Err(error) => error.to_string(),
         },

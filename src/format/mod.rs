@@ -1,4 +1,0 @@
-//! Bytes as they travel and rest: versions, checksums, bounds. Pure.
-
-pub mod entry;
-pub mod frame;
