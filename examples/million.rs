@@ -52,7 +52,8 @@ fn main() {
     println!("wrote {} MB in {:.2?}", snapshot.len() >> 20, start.elapsed());
 
     let start = Instant::now();
-    let read = Tree::read_snapshot(&mut &snapshot[..]).expect("what was written can be read");
+    let read =
+        Tree::read_snapshot(&mut &snapshot[..], LEVEL).expect("what was written can be read");
     println!("read it in {:.2?}", start.elapsed());
     assert_eq!(read.digest(), tree.digest());
 }

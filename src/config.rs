@@ -11,7 +11,7 @@ pub use units::{Size, Span};
 
 use crate::error::Error;
 use crate::limits;
-use crate::node::{NodeConfig, Start, TOKEN_PREFIX};
+use crate::node::{NodeConfig, Program, Start, TOKEN_PREFIX};
 use crate::tree::TreeLimits;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -177,6 +177,7 @@ impl Config {
             (true, true) => Start::Existing,
         };
         Ok(NodeConfig {
+            program: Program::this(),
             name: self.name(),
             data: self.data.clone().ok_or_else(|| missing("data"))?,
             listen: self.listen.clone().ok_or_else(|| missing("listen"))?,

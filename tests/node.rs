@@ -4,7 +4,7 @@
 mod key;
 
 use keepfs::disk::{FaultInjector, FileOperation};
-use keepfs::node::{Answer, Event, Failure, Node, NodeConfig, Start};
+use keepfs::node::{Answer, Event, Failure, Node, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, Place, Refusal, Reply, TreeLimits, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -21,6 +21,7 @@ fn free_ports(count: usize) -> Vec<String> {
 
 fn config(name: &str, listen: &str, data: &Path, start: Start) -> NodeConfig {
     NodeConfig {
+        program: Program::this(),
         name: name.into(),
         data: data.to_path_buf(),
         listen: listen.into(),
@@ -424,9 +425,8 @@ fn a_foreign_cluster_s_replica_is_turned_away() {
     theirs.stop_one(2);
     ours.directories.swap(2, 1);
     let stolen = theirs.directories.remove(2);
-    let data = stolen.path().to_path_buf();
-    let config = NodeConfig { data, start: Start::Existing, ..ours.config(2) };
-    let stray = Node::start(config).unwrap();
+    let (data, start) = (stolen.path().to_path_buf(), Start::Existing);
+    let stray = Node::start(NodeConfig { data, start, ..ours.config(2) }).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     make(ours.node(0), "ours");
     assert!(!has(&stray, "ours") && !has(ours.node(0), "theirs"));

@@ -13,7 +13,7 @@ use keepfs::config::{Config, Flags};
 use keepfs::disk::{DataDirectory, SnapshotReader};
 use keepfs::peers::{connection, frame};
 use keepfs::replica::{PeerMessage, SnapshotMark, entry};
-use keepfs::tree::{Member, Proposal, ReplicaId, SessionId, Tree};
+use keepfs::tree::{LEVEL, Member, Proposal, ReplicaId, SessionId, Tree};
 use log::Log;
 use std::fmt::Debug;
 use std::fs;
@@ -75,8 +75,8 @@ fn proposals() -> Vec<Proposal> {
 fn a_log_entry() {
     for proposal in proposals() {
         damaged("an entry", &entry::encode(77, &proposal), |bytes| {
-            if let Ok((stamp, read)) = entry::decode(bytes) {
-                let again = entry::decode(&entry::encode(stamp, &read));
+            if let Ok((stamp, read)) = entry::decode(bytes, LEVEL) {
+                let again = entry::decode(&entry::encode(stamp, &read), LEVEL);
                 assert_eq!(again, Ok((stamp, read)), "what was read is written as it was read");
             }
         });
@@ -97,7 +97,13 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Forward(proposals().into_iter().take(20).collect()),
         PeerMessage::KeepAlive { session: SessionId(9), sent: u64::MAX },
         PeerMessage::Digest { zxid: 5, digest: u64::MAX },
-        PeerMessage::Join { id: 1, name: "d".into(), address: "d:7411".into(), incarnation: 9 },
+        PeerMessage::Join {
+            id: 1,
+            name: "d".into(),
+            address: "d:7411".into(),
+            incarnation: 9,
+            level: LEVEL,
+        },
         PeerMessage::MemberAnswer { id: 2, result: Ok(vec![member]) },
         PeerMessage::MemberAnswer { id: 2, result: Err("no".into()) },
     ]
@@ -136,7 +142,7 @@ fn a_tree() {
     }
     let whole = bytes_of(&tree);
     damaged("a tree", &whole, |bytes| {
-        if let Ok(read) = Tree::read_snapshot(&mut &*bytes) {
+        if let Ok(read) = Tree::read_snapshot(&mut &*bytes, LEVEL) {
             assert_eq!(bytes_of(&read), whole, "a damaged tree passes its checks");
         }
     });

@@ -51,12 +51,15 @@ fn clusters_survive_fixed_seeds() {
         sum.joined += counts.joined;
         sum.left += counts.left;
         sum.disks_lost += counts.disks_lost;
+        sum.raised += counts.raised;
+        sum.too_old += counts.too_old;
         sum.disks_put_back += counts.disks_put_back;
     }
     assert!(sum.crashes > 10 && sum.partitions > 2 && sum.sessions_ended > 10, "{sum:?}");
     assert!(sum.snapshots_restored > 3 && sum.held > 500 && sum.guarded > 200, "{sum:?}");
     assert!(sum.joined > 2 && sum.left > 0 && sum.disks_lost > 2, "{sum:?}");
     assert!(sum.disks_put_back > 2, "{sum:?}");
+    assert!(sum.raised > 5 && sum.too_old > 1, "{sum:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod key;
 
 use keepfs::disk::DataDirectory;
-use keepfs::node::{Node, NodeConfig, Start};
+use keepfs::node::{Node, NodeConfig, Program, Start};
 use keepfs::replica::SnapshotMark;
 use keepfs::tree::{Command, Create, Ino, NameKey, NewNode, Proposal, SessionId, Tree, TreeLimits};
 use std::net::TcpListener;
@@ -17,6 +17,7 @@ const FAR: u64 = 5000;
 fn start(name: &str, data: &Path, founders: &[(String, String)]) -> Node {
     let own = founders.iter().find(|founder| founder.0 == name).unwrap();
     let config = NodeConfig {
+        program: Program::this(),
         name: name.into(),
         data: data.to_path_buf(),
         listen: own.1.clone(),

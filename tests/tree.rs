@@ -22,7 +22,7 @@ fn snapshot(tree: &Tree) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> std::io::Result<Tree> {
-    Tree::read_snapshot(&mut &bytes[..])
+    Tree::read_snapshot(&mut &bytes[..], LEVEL)
 }
 
 /// An empty tree. With every other seed its entries do little beside what they ask for, so that

@@ -231,10 +231,12 @@ impl SnapshotReader {
             return Err(invalid("not a keepfs snapshot"));
         }
         if word(8) != FORMAT {
-            return Err(invalid(format!(
-                "snapshot format {}, this keepfs reads {FORMAT}",
+            let text = format!(
+                "written in format {}, and this program reads {FORMAT}: install the keepfs that \
+                 wrote it",
                 word(8)
-            )));
+            );
+            return Err(io::Error::new(ErrorKind::Unsupported, text));
         }
         if word(12) > MARK_BYTES_MAX {
             return Err(invalid("header damaged"));

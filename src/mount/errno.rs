@@ -31,6 +31,7 @@ pub fn of_refusal(refusal: Refusal) -> Errno {
         // Nobody waits for such an answer any more; should somebody, it may or may not have
         // happened.
         Refusal::GivenUp => Errno::ETIMEDOUT,
+        Refusal::TooNew => Errno::EOPNOTSUPP,
     }
 }
 

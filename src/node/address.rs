@@ -4,7 +4,7 @@ use super::shared::Shared;
 use crate::error::Error;
 use crate::peers::identity::Keyring;
 use crate::peers::{self, PeerHandler};
-use crate::tree::Incarnation;
+use crate::tree::{Incarnation, Level};
 use log::{info, warn};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
@@ -68,6 +68,7 @@ struct Credentials {
     name: String,
     incarnation: Incarnation,
     keyring: Keyring,
+    level: Level,
 }
 
 fn announce(shared: &Weak<Shared>, own: &str) {
@@ -95,9 +96,10 @@ fn ask(shared: &Shared, own: &str) -> Option<(Credentials, Vec<String>)> {
     let others: Vec<String> = others.map(|member| member.address.clone()).collect();
     let (name, incarnation) = (identity.name, identity.incarnation);
     if others.is_empty() {
-        let _ = shared.join(&name, own, incarnation);
+        let _ = shared.join(&name, own, incarnation, shared.config.program.level);
     }
-    Some((Credentials { name, incarnation, keyring: shared.peers.keyring() }, others))
+    let (keyring, level) = (shared.peers.keyring(), shared.config.program.level);
+    Some((Credentials { name, incarnation, keyring, level }, others))
 }
 
 /// Until one of them has it done; what the last one said, else.
@@ -105,7 +107,7 @@ fn ask_others(by: &Credentials, others: &[String], own: &str) -> Result<(), Stri
     let mut last = Ok(());
     for address in others {
         let keyring = by.keyring.clone();
-        match peers::ask_to_join(address, &by.name, by.incarnation, keyring, own) {
+        match peers::ask_to_join(address, &by.name, by.incarnation, keyring, own, by.level) {
             Ok(_) => return Ok(()),
             Err(error) => last = Err(error.to_string()),
         }

@@ -126,9 +126,10 @@ impl Driver {
                 }
             }
             Job::Persisted { number } => self.replica.step(now, Input::Persisted { number }),
-            Job::AddMember { name, address, incarnation, answer } => {
+            Job::AddMember { name, address, incarnation, level, answer } => {
                 let id = self.remember_members(answer);
-                self.replica.step(now, Input::AddMember { id, name, address, incarnation });
+                let ask = Input::AddMember { id, name, address, incarnation, level };
+                self.replica.step(now, ask);
             }
             Job::TransferLeadership { to, answer } => {
                 let id = self.remember_members(answer);
@@ -267,6 +268,7 @@ impl Driver {
         }
         match effects.fatal {
             Some(Fatal::Broken(why)) => self.shared.fail(why),
+            Some(Fatal::Newer(why)) => self.shared.refused(why),
             Some(Fatal::Removed) => self.shared.refused(format!(
                 "{} was removed from the cluster, and its data directory is of no use any more; to \
                  let this host join anew, start it with an empty one and --join",

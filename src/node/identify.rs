@@ -264,8 +264,9 @@ fn join(
     let own = address::own(&config.listen, listener.address());
     address::check_own(&own).map_err(Error::Configuration)?;
     let mut last = Error::Configuration("--join names no address".into());
+    let (name, level) = (&config.name, config.program.level);
     for address in at {
-        match peers::ask_to_join(address, &config.name, incarnation, keyring.clone(), &own) {
+        match peers::ask_to_join(address, name, incarnation, keyring.clone(), &own, level) {
             Ok((welcome, members)) => {
                 let me = members.iter().find(|member| member.name == config.name);
                 let me = me.ok_or_else(|| {

@@ -27,7 +27,7 @@ mod tokens;
 
 pub use crate::peers::identity::token::PREFIX as TOKEN_PREFIX;
 pub use crate::replica::{Answer, Applied, Batch, Failure};
-pub use crate::tree::{ReplicaId, TOKEN_LIFE_MAX, TokenTerms, TokenView};
+pub use crate::tree::{Program, ReplicaId, TOKEN_LIFE_MAX, TokenTerms, TokenView};
 pub use status::{MemberStatus, Status};
 
 use crate::disk::FaultInjector;
@@ -53,6 +53,8 @@ pub const KEY_FILE: &str = "key";
 pub struct NodeConfig {
     /// This replica's name, also the host name of its session.
     pub name: String,
+    /// What runs here: [`Program::this`], but in tests.
+    pub program: Program,
     pub data: PathBuf,
     /// `HOST:PORT` to listen on and to be dialled at.
     pub listen: String,
@@ -223,7 +225,9 @@ impl Node {
         address: String,
         incarnation: Incarnation,
     ) -> MembersAnswer {
-        self.shared().change_members(|answer| Job::AddMember { name, address, incarnation, answer })
+        let level = self.shared().config.program.level;
+        let job = |answer| Job::AddMember { name, address, incarnation, level, answer };
+        self.shared().change_members(job)
     }
 
     /// Removes a replica from the cluster for good. Waits for the commit.

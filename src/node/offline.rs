@@ -5,8 +5,8 @@ use super::recovery;
 use crate::disk::{DataDirectory, Disk, Identity, LogState, LogWrite, RaftLog};
 use crate::error::Error;
 use crate::replica::SnapshotMark;
-use crate::replica::entry;
-use crate::tree::{Member, Tree};
+use crate::replica::entry::{self, EntryError};
+use crate::tree::{LEVEL, Member, Newer, Tree};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, HardState};
 use serde::Serialize;
@@ -139,7 +139,7 @@ pub fn stand_alone(data: &Path) -> Result<Survivor, Error> {
     let directory = DataDirectory::open(data)?;
     let disk = RaftLog::open(&directory.log())?;
     let snapshots = directory.snapshots()?;
-    let (recovered, mut tree) = recovery::recover(directory.path(), &disk, &snapshots)?;
+    let (recovered, mut tree) = recovery::recover(directory.path(), &disk, &snapshots, LEVEL)?;
     apply_all(data, &disk, &mut tree, recovered.last)?;
     let before = identity.members.clone();
     let identity = alone(identity)?;
@@ -188,19 +188,27 @@ fn apply_all(data: &Path, disk: &RaftLog, tree: &mut Tree, last: u64) -> Result<
         let read = disk.entries(tree.zxid() + 1, last + 1, READ_BYTES);
         for entry in read.map_err(|error| damaged(error.to_string()))? {
             let index = entry.index;
-            apply(tree, entry).map_err(|why| damaged(format!("entry {index}: {why}")))?;
+            apply(tree, entry).map_err(|why| match why {
+                EntryError::Newer(newer) => newer_log(data, newer),
+                why => damaged(format!("entry {index}: {why}")),
+            })?;
         }
     }
-    Ok(())
+    Newer::check(tree.level(), LEVEL).map_err(|newer| newer_log(data, newer))
+}
+
+fn newer_log(data: &Path, newer: Newer) -> Error {
+    Error::Refused(format!("{} was {newer}", data.join("log").display()))
 }
 
 /// As [`crate::replica::Replica::apply`] has it, but that nobody is told.
-fn apply(tree: &mut Tree, entry: Entry) -> Result<(), String> {
+fn apply(tree: &mut Tree, entry: Entry) -> Result<(), EntryError> {
     let bytes = match entry.get_entry_type() {
         EntryType::EntryNormal => entry.data,
         _ => {
             let mut change = ConfChangeV2::default();
-            change.merge_from_bytes(&entry.data).map_err(|error| error.to_string())?;
+            let merged = change.merge_from_bytes(&entry.data);
+            merged.map_err(|error| EntryError::Damaged(error.to_string()))?;
             entry.context
         }
     };
@@ -208,7 +216,7 @@ fn apply(tree: &mut Tree, entry: Entry) -> Result<(), String> {
         tree.skip(entry.index);
         return Ok(());
     }
-    let (stamp, proposal) = entry::decode(&bytes).map_err(|error| error.to_string())?;
+    let (stamp, proposal) = entry::decode(&bytes, LEVEL)?;
     tree.apply(entry.index, stamp, &proposal);
     Ok(())
 }

@@ -5,11 +5,11 @@ use super::snapshots;
 use crate::disk::{Disk, LogState, LogWrite, Snapshots};
 use crate::error::Error;
 use crate::replica::{LogReader, Recovered, SnapshotMark};
-use crate::tree::Tree;
+use crate::tree::{Level, Tree};
 use log::{info, warn};
 use raft::eraftpb::Entry;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,12 +29,14 @@ impl LogReader for Reader {
 }
 
 /// The replica's state and its tree as of the snapshot; committed entries are applied again.
+/// [`Error::Refused`] if that is of a level which a program that `can` do so much cannot read.
 pub fn recover(
     data: &Path,
     disk: &dyn Disk,
     snapshots: &Snapshots,
+    can: Level,
 ) -> Result<(Recovered, Tree), Error> {
-    let (snapshot, tree) = newest(data, snapshots)?;
+    let (snapshot, tree) = newest(data, snapshots, can)?;
     let log = disk.state();
     if snapshot.index < log.base {
         return Err(Error::Damaged {
@@ -55,12 +57,16 @@ pub fn recover(
     Ok((Recovered { hard_state: log.hard_state, snapshot, first, last, tail }, tree))
 }
 
-/// The newest readable snapshot. An unreadable one is set aside by falling back to the one before.
-fn newest(data: &Path, snapshots: &Snapshots) -> Result<(SnapshotMark, Tree), Error> {
+/// The newest readable snapshot. A damaged one is set aside by falling back to the one before; one
+/// of a newer program is not.
+fn newest(data: &Path, snapshots: &Snapshots, can: Level) -> Result<(SnapshotMark, Tree), Error> {
     let path = data.join("snapshots");
     for file in snapshots.list().map_err(Error::file("list", path))? {
-        match snapshots::load(&file.path) {
+        match snapshots::load(&file.path, can) {
             Ok(loaded) => return Ok(loaded),
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return Err(Error::Refused(format!("{} was {error}", file.path.display())));
+            }
             Err(error) => warn!("{} is not used: {error}", file.path.display()),
         }
     }

@@ -12,7 +12,7 @@ use crate::peers::{Denial, PeerHandler, Peers, TurnedAway};
 use crate::replica::{
     Answer, Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Incarnation, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Level, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -88,6 +88,7 @@ pub enum Job {
         name: String,
         address: String,
         incarnation: Incarnation,
+        level: Level,
         answer: Sender<MembersAnswer>,
     },
     RemoveMember {
@@ -280,9 +281,11 @@ impl PeerHandler for Shared {
         name: &str,
         address: &str,
         incarnation: Incarnation,
+        level: Level,
     ) -> Result<Vec<Member>, String> {
         let (name, address) = (name.to_string(), address.to_string());
-        self.change_members(|answer| Job::AddMember { name, address, incarnation, answer })
+        let job = |answer| Job::AddMember { name, address, incarnation, level, answer };
+        self.change_members(job)
     }
 
     fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial> {

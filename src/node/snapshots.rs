@@ -6,7 +6,7 @@ use crate::disk::{ReceivedSnapshot, SnapshotReader};
 use crate::mailbox::Taken;
 use crate::peers::bulk::BulkHandler;
 use crate::replica::{Input, PeerMessage, SnapshotMark};
-use crate::tree::{ReplicaId, Tree};
+use crate::tree::{Level, ReplicaId, Tree};
 use log::{info, warn};
 use parking_lot::Mutex;
 use std::fs::File;
@@ -210,7 +210,12 @@ impl BulkHandler for Receiver {
         };
         self.check_leader(from)?;
         let file = self.shared.snapshots.receive(index, term, length, data)?;
-        let (mark, tree) = load(file.path())?;
+        let loaded = load(file.path(), self.shared.config.program.level);
+        let (mark, tree) = loaded.inspect_err(|error| {
+            if error.kind() == ErrorKind::Unsupported {
+                self.shared.refused(format!("the leader's snapshot was {error}"));
+            }
+        })?;
         self.check_cluster(&tree)?;
         info!("snapshot {index} ({length} bytes) has come from replica {from}");
         *self.shared.arrived.lock() = Some(Arrived { from, mark, tree, file });
@@ -228,11 +233,12 @@ impl BulkHandler for Receiver {
     }
 }
 
-/// Reads a snapshot file, all of it checked.
-pub fn load(path: &Path) -> io::Result<(SnapshotMark, Tree)> {
+/// Reads a snapshot file, all of it checked. `Unsupported` if a program that `can` do so much
+/// cannot read it.
+pub fn load(path: &Path, can: Level) -> io::Result<(SnapshotMark, Tree)> {
     let mut reader = SnapshotReader::open(path)?;
     let mark = reader.mark().clone();
-    let tree = Tree::read_snapshot(&mut reader)?;
+    let tree = Tree::read_snapshot(&mut reader, can)?;
     reader.finish()?;
     if tree.zxid() != mark.index {
         let text = format!("says {} but holds the tree at {}", mark.index, tree.zxid());

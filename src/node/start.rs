@@ -40,7 +40,8 @@ pub fn start(
         false => directory.settle()?,
     }
     let starts = directory.note_start()?;
-    let (recovered, tree) = recovery::recover(directory.path(), &*disk, &snapshots)?;
+    let can = config.program.level;
+    let (recovered, tree) = recovery::recover(directory.path(), &*disk, &snapshots, can)?;
     let reader = Box::new(Reader(disk.clone()));
     let replica = Replica::new(replica_config(&config, &identity, doubtful)?, recovered, reader)?;
     let peers = Peers::new(
@@ -96,6 +97,7 @@ fn replica_config(
     Ok(ReplicaConfig {
         id: identity.id,
         incarnation: identity.incarnation,
+        program: config.program.clone(),
         name: config.name.clone(),
         heartbeat: nanos(config.heartbeat),
         election_timeout: nanos(config.election_timeout),

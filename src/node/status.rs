@@ -3,7 +3,7 @@
 use super::clock;
 use super::shared::Shared;
 use crate::replica::ReplicaStatus;
-use crate::tree::Member;
+use crate::tree::{Member, Program};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +20,8 @@ pub struct Status {
     pub mounted: bool,
     /// Hexadecimal.
     pub cluster: Option<String>,
+    /// The cluster's feature level: it rises when every member's program can do more.
+    pub level: u8,
     pub role: String,
     pub term: u64,
     pub leader: Option<String>,
@@ -45,6 +47,9 @@ pub struct MemberStatus {
     pub name: String,
     pub address: String,
     pub learner: bool,
+    /// Of the program it was last started with, once it has said so; and the level that can do.
+    pub version: Option<String>,
+    pub level: Option<u8>,
     pub is_self: bool,
     /// A connection stands and something was heard within the election timeout.
     pub reachable: bool,
@@ -60,10 +65,13 @@ pub struct MemberStatus {
 /// Gathers it; never waits for the replica.
 pub fn gather(shared: &Shared) -> Status {
     let replica = shared.status.lock().clone();
-    let (members, cluster, digest) = {
+    let (members, cluster, digest, level, programs) = {
         let tree = shared.tree.read();
-        (tree.members().to_vec(), tree.cluster(), tree.digest())
+        let members = tree.members().to_vec();
+        let programs: Vec<_> = members.iter().map(|m| tree.program(m.id).cloned()).collect();
+        (members, tree.cluster(), tree.digest(), tree.level(), programs)
     };
+    let listed = members.iter().zip(programs);
     let name_of = |id| members.iter().find(|m| m.id == id).map(|m| m.name.clone());
     let since = clock::now().monotonic.saturating_sub(replica.leader_since);
     Status {
@@ -73,6 +81,7 @@ pub fn gather(shared: &Shared) -> Status {
         data: shared.data.clone(),
         mounted: shared.mounted.load(Ordering::Relaxed),
         cluster: cluster.map(|cluster| format!("{cluster:032x}")),
+        level,
         role: replica.role.to_string(),
         term: replica.term,
         leader: replica.leader.map(|id| name_of(id).unwrap_or_else(|| id.to_string())),
@@ -86,11 +95,18 @@ pub fn gather(shared: &Shared) -> Status {
         digest: format!("{digest:016x}"),
         session: shared.belief.session().map(|session| session.to_string()),
         session_timeout_ms: shared.config.session_timeout.as_millis() as u64,
-        members: members.iter().map(|member| member_status(shared, &replica, member)).collect(),
+        members: listed
+            .map(|(member, runs)| member_status(shared, &replica, member, runs))
+            .collect(),
     }
 }
 
-fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> MemberStatus {
+fn member_status(
+    shared: &Shared,
+    replica: &ReplicaStatus,
+    member: &Member,
+    runs: Option<Program>,
+) -> MemberStatus {
     let is_self = member.id == shared.id;
     let heard = if is_self { None } else { shared.peers.heard(member.id) };
     let off = replica.clocks.iter().find(|(id, _)| *id == member.id);
@@ -100,6 +116,8 @@ fn member_status(shared: &Shared, replica: &ReplicaStatus, member: &Member) -> M
         name: member.name.clone(),
         address: member.address.clone(),
         learner: member.learner,
+        level: runs.as_ref().map(|program| program.level),
+        version: runs.map(|program| program.version),
         is_self,
         reachable: is_self || is_reachable(shared, member),
         heard_secs_ago: heard.map(|heard| heard.as_secs_f64()),

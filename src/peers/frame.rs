@@ -11,7 +11,7 @@
 use crate::limits::PEER_FRAME_BYTES_MAX;
 
 /// Version of the protocol between replicas, in every frame.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 12;
 const MAGIC: u8 = b'k';

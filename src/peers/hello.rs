@@ -8,7 +8,7 @@ use super::socket;
 use super::wire::Wire;
 use crate::error::Error;
 use crate::replica::{Meeting, PeerMessage};
-use crate::tree::{Member, ReplicaId, Zxid};
+use crate::tree::{Level, Member, ReplicaId, Zxid};
 use bincode::{Decode, Encode};
 use rustls::ClientConfig;
 use std::io::{self, ErrorKind};
@@ -371,6 +371,7 @@ pub fn join(
     address: &str,
     credentials: &Credentials,
     own: &str,
+    level: Level,
 ) -> Result<(Welcome, Vec<Member>), Error> {
     let Subject { name, incarnation, .. } = credentials.subject();
     let attempt = || -> io::Result<(Welcome, Vec<Member>)> {
@@ -380,7 +381,8 @@ pub fn join(
         }
         frames.set_timeout(Some(JOIN_TIMEOUT))?;
         let (name, address) = (name.clone(), own.to_string());
-        let ask = PeerMessage::Join { id: 0, name, address, incarnation: *incarnation };
+        let incarnation = *incarnation;
+        let ask = PeerMessage::Join { id: 0, name, address, incarnation, level };
         frames.send(kind::MESSAGE, &ask)?;
         match frames.expect(kind::MESSAGE)? {
             PeerMessage::MemberAnswer { result, .. } => {

@@ -373,9 +373,11 @@ fn read_messages(
 
 /// One can only join as what its certificate says.
 fn answer_join(context: &Context, mut frames: Frames, subject: &Subject) -> io::Result<()> {
-    if let PeerMessage::Join { id, name, address, incarnation } = frames.expect(kind::MESSAGE)? {
+    if let PeerMessage::Join { id, name, address, incarnation, level } =
+        frames.expect(kind::MESSAGE)?
+    {
         let result = match (&name, incarnation) == (&subject.name, subject.incarnation) {
-            true => context.handler.join(&name, &address, incarnation),
+            true => context.handler.join(&name, &address, incarnation, level),
             false => Err(format!("the certificate of {} is none for {name:?}", subject.name)),
         };
         frames.send(kind::MESSAGE, &PeerMessage::MemberAnswer { id, result })?;

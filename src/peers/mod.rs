@@ -26,7 +26,7 @@ pub use redemption::{Denial, redeem, redeem_mount};
 
 use crate::error::Error;
 use crate::replica::PeerMessage;
-use crate::tree::{Incarnation, Member, ReplicaId, Zxid};
+use crate::tree::{Incarnation, Level, Member, ReplicaId, Zxid};
 use bulk::Bulk;
 use former::Former;
 use hello::Purpose;
@@ -63,12 +63,14 @@ pub trait PeerHandler: Send + Sync {
     fn unreachable(&self, peer: ReplicaId);
     /// How far this replica knows the log.
     fn applied(&self) -> Zxid;
-    /// A new replica asks to be added: the members with it, or why not.
+    /// A new replica, whose program can do `level`, asks to be added: the members with it, or why
+    /// not.
     fn join(
         &self,
         name: &str,
         address: &str,
         incarnation: Incarnation,
+        level: Level,
     ) -> Result<Vec<Member>, String>;
     /// Somebody shows a token of this cluster: the log says whether it may come by it.
     fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial>;
@@ -320,17 +322,19 @@ fn replica(name: &str, incarnation: Incarnation, cluster: Option<u128>) -> Subje
     Subject { role: Role::Replica, name: name.into(), incarnation, cluster }
 }
 
-/// Asks the cluster at `address` to add this replica, or to note that it is at `own_address` now if
-/// it is a member; what it says about itself, and its members with this one among them.
+/// Asks the cluster at `address` to add this replica, whose program can do `level`, or to note that
+/// it is at `own_address` now if it is a member; what it says about itself, and its members with
+/// this one among them.
 pub fn ask_to_join(
     address: &str,
     name: &str,
     incarnation: Incarnation,
     keyring: Keyring,
     own_address: &str,
+    level: Level,
 ) -> Result<(Welcome, Vec<Member>), Error> {
     let subject = replica(name, incarnation, None);
-    hello::join(address, &Credentials::new(keyring, subject)?, own_address)
+    hello::join(address, &Credentials::new(keyring, subject)?, own_address, level)
 }
 
 /// The cluster of whoever listens at `address`; `None`: it is being founded.

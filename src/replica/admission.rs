@@ -3,7 +3,7 @@
 
 use super::{PeerMessage, Replica};
 use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
-use crate::tree::{Command, Proposal, ReplicaId, SessionId, Zxid};
+use crate::tree::{Command, Level, Proposal, ReplicaId, SessionId, Zxid};
 
 /// The longest a session may be silent, milliseconds: the upper end of `session_timeout`.
 const SESSION_TIMEOUT_MAX_MS: u32 = 3_600_000;
@@ -57,11 +57,20 @@ pub(super) struct Origin<'a> {
     pub session_of: Option<ReplicaId>,
     pub applied: Zxid,
     pub last: Zxid,
+    /// The cluster's.
+    pub level: Level,
 }
 
 /// A replica proposes in sessions that are its own, and opens them in its own name. All else that
 /// is proposed without a session comes from the leader itself.
 pub(super) fn judge_proposal(proposal: &Proposal, origin: &Origin<'_>) -> Verdict {
+    if proposal.command.level() > origin.level {
+        // The entry that raises the level may be one that is not applied here yet.
+        return match origin.applied < origin.last {
+            true => Verdict::Later,
+            false => Verdict::Refuse("its command is newer than the cluster's level"),
+        };
+    }
     if proposal.session == SessionId::NONE {
         return match &proposal.command {
             Command::OpenSession { host, replica, timeout_ms, .. } => {
@@ -71,6 +80,7 @@ pub(super) fn judge_proposal(proposal: &Proposal, origin: &Origin<'_>) -> Verdic
                     false => Verdict::Refuse("it opens a session that is not its own"),
                 }
             }
+            Command::DeclareProgram { replica, .. } if *replica == origin.from => Verdict::Propose,
             _ => Verdict::Refuse("it proposes what only a leader may"),
         };
     }
@@ -81,6 +91,8 @@ pub(super) fn judge_proposal(proposal: &Proposal, origin: &Origin<'_>) -> Verdic
             | Command::Found { .. }
             | Command::SetMembers { .. }
             | Command::Work
+            | Command::DeclareProgram { .. }
+            | Command::RaiseLevel { .. }
     ) {
         return Verdict::Refuse("it proposes in a session what belongs to none");
     }
@@ -121,6 +133,7 @@ impl Replica {
                 session_of: self.sessions.replica(proposal.session),
                 applied,
                 last,
+                level: self.levels.cluster,
             };
             match judge_proposal(&proposal, &origin) {
                 Verdict::Propose => admitted.push(proposal),
@@ -142,9 +155,16 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Program;
 
-    const ORIGIN: Origin<'static> =
-        Origin { from: ReplicaId(2), name: Some("b"), session_of: None, applied: 100, last: 110 };
+    const ORIGIN: Origin<'static> = Origin {
+        from: ReplicaId(2),
+        name: Some("b"),
+        session_of: None,
+        applied: 100,
+        last: 110,
+        level: 2,
+    };
 
     fn proposal(session: u64, command: Command) -> Proposal {
         Proposal { session: SessionId(session), sequence: 1, acknowledged: 0, command }
@@ -173,8 +193,13 @@ mod tests {
     fn what_belongs_to_the_leader_is_not_taken_from_others() {
         let members = Vec::new();
         let sessions = vec![SessionId(7)];
-        let commands =
-            [Command::SetMembers { members }, Command::ExpireSessions { sessions }, Command::Work];
+        let commands = [
+            Command::SetMembers { members },
+            Command::ExpireSessions { sessions },
+            Command::Work,
+            Command::RaiseLevel { to: 2 },
+            Command::DeclareProgram { replica: ReplicaId(3), program: Program::default() },
+        ];
         for command in commands {
             for session in [0, 50] {
                 let own = Origin { session_of: Some(ReplicaId(2)), ..ORIGIN };
@@ -182,6 +207,18 @@ mod tests {
             }
         }
         assert!(is_refused(&proposal(0, Command::CloseSession), &ORIGIN));
+    }
+
+    #[test]
+    fn a_member_declares_what_it_runs_itself_and_nothing_is_newer_than_the_level() {
+        let (replica, program) = (ReplicaId(2), Program::default());
+        let own = proposal(0, Command::DeclareProgram { replica, program });
+        assert_eq!(judge_proposal(&own, &ORIGIN), Verdict::Propose);
+        let of = Origin { session_of: Some(ReplicaId(2)), ..ORIGIN };
+        let probe = |level| proposal(50, Command::Probe { level });
+        assert_eq!(judge_proposal(&probe(2), &of), Verdict::Propose);
+        assert_eq!(judge_proposal(&probe(3), &of), Verdict::Later, "the level may be rising");
+        assert!(is_refused(&probe(3), &Origin { applied: 110, ..of }));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What committed entries do: [`Replica::apply`].
 
+use super::entry::{self, EntryError};
 use super::visibility;
-use super::{Answer, Applied, Batch, Failure, Replica, SessionEvent, effects, entry};
+use super::{Answer, Applied, Batch, Failure, Fatal, Replica, SessionEvent, effects};
 use crate::tree::{
     Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
 };
@@ -21,8 +22,12 @@ impl Replica {
         for entry in committed {
             match self.apply_entry(tree, &entry) {
                 Ok(done) => applied.extend(done),
-                Err(why) => {
+                Err(Fatal::Broken(why)) => {
                     self.fail(format!("cannot apply entry {}: {why}", entry.index));
+                    break;
+                }
+                Err(fatal) => {
+                    self.outbox.fatal.get_or_insert(fatal);
                     break;
                 }
             }
@@ -49,6 +54,9 @@ impl Replica {
         self.work.learn(tree.has_work());
         self.sessions.read(tree, now);
         self.take_members(tree);
+        if let Err(fatal) = self.check_level(tree) {
+            self.outbox.fatal.get_or_insert(fatal);
+        }
         self.notice_old_removal(tree.zxid());
         if tree.zxid() != self.applied.0 {
             let term = raft::Storage::term(self.raw.store(), tree.zxid());
@@ -68,9 +76,9 @@ impl Replica {
         }
     }
 
-    fn apply_entry(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, String> {
+    fn apply_entry(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, Fatal> {
         if entry.index != tree.zxid() + 1 {
-            return Err(format!("the tree stands at {}", tree.zxid()));
+            return Err(format!("the tree stands at {}", tree.zxid()).into());
         }
         let applied = match entry.get_entry_type() {
             EntryType::EntryNormal if entry.data.is_empty() => {
@@ -78,7 +86,9 @@ impl Replica {
                 None
             }
             EntryType::EntryNormal => self.apply_bytes(tree, entry.index, &entry.data)?,
-            EntryType::EntryConfChange => return Err("a membership change of old form".to_owned()),
+            EntryType::EntryConfChange => {
+                return Err("a membership change of old form".to_owned().into());
+            }
             EntryType::EntryConfChangeV2 => self.apply_members(tree, entry)?,
         };
         assert_eq!(tree.zxid(), entry.index, "an applied entry is where the tree stands");
@@ -95,14 +105,19 @@ impl Replica {
         tree: &mut Tree,
         zxid: Zxid,
         bytes: &[u8],
-    ) -> Result<Option<Applied>, String> {
-        let (stamp, proposal) = entry::decode(bytes).map_err(|error| error.to_string())?;
+    ) -> Result<Option<Applied>, Fatal> {
+        let decoded = entry::decode(bytes, self.config.program.level);
+        let (stamp, proposal) = decoded.map_err(|error| match error {
+            EntryError::Newer(newer) => Fatal::Newer(format!("entry {zxid} of the log is {newer}")),
+            damaged => Fatal::Broken(damaged.to_string()),
+        })?;
         let outcome = tree.apply(zxid, stamp, &proposal);
-        Ok(self.take_outcome(tree, zxid, stamp, proposal, outcome))
+        let applied = self.take_outcome(tree, zxid, stamp, proposal, outcome);
+        self.check_level(tree).map(|()| applied)
     }
 
     /// Raft's configuration and the list in the tree change in one entry.
-    fn apply_members(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, String> {
+    fn apply_members(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, Fatal> {
         let mut change = ConfChangeV2::default();
         change.merge_from_bytes(&entry.data).map_err(|error| error.to_string())?;
         let was_member = self.raw.raft.prs().get(self.config.id.0).is_some();
@@ -178,12 +193,14 @@ impl Replica {
                 self.session_ended(*session);
             }
             Change::Members => self.take_members(tree),
+            Change::Programs | Change::Level { .. } => self.take_levels(tree),
             _ => {}
         }
     }
 
     fn take_members(&mut self, tree: &Tree) {
         self.membership.set(tree.members());
+        self.take_levels(tree);
         let own = tree.members().iter().find(|member| member.id == self.config.id);
         if let Some(own) = own
             && ![0, self.config.incarnation].contains(&own.incarnation)

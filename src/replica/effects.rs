@@ -37,13 +37,21 @@ pub enum Fatal {
     Removed,
     /// It cannot trust its disk or its tree, as this sentence says.
     Broken(String),
+    /// Its program is too old for what is in the log, as this sentence says.
+    Newer(String),
+}
+
+impl From<String> for Fatal {
+    fn from(why: String) -> Fatal {
+        Fatal::Broken(why)
+    }
 }
 
 impl std::fmt::Display for Fatal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Fatal::Removed => "it was removed from the cluster",
-            Fatal::Broken(why) => why,
+            Fatal::Broken(why) | Fatal::Newer(why) => why,
         })
     }
 }

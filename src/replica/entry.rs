@@ -1,10 +1,15 @@
-//! One log entry's bytes: version byte, stamp (u64, little endian), the proposal in bincode.
+//! One log entry's bytes: the level of its command, its stamp, the proposal.
+//!
+//! ```text
+//! byte  0        1..9                        9..
+//!       level    stamp, nanoseconds (LE)     the proposal, bincode
+//! ```
+//!
+//! A program that cannot do the level looks no further: how the rest is written may be new too.
 
 use crate::limits::PEER_FRAME_BYTES_MAX;
-use crate::tree::{Proposal, Stamp};
+use crate::tree::{Level, Newer, Proposal, Stamp};
 
-/// The first byte of every entry this version writes.
-pub const VERSION: u8 = 1;
 const HEAD: usize = 1 + size_of::<Stamp>();
 
 /// Why bytes are no entry.
@@ -12,8 +17,8 @@ const HEAD: usize = 1 + size_of::<Stamp>();
 pub enum EntryError {
     #[error("an entry of {0} bytes is too short")]
     Short(usize),
-    #[error("entry format {0} is unknown to this version, which reads format {VERSION}")]
-    Version(u8),
+    #[error(transparent)]
+    Newer(#[from] Newer),
     #[error("damaged entry: {0}")]
     Damaged(String),
 }
@@ -21,25 +26,28 @@ pub enum EntryError {
 /// An entry as [`decode`] reads it.
 pub fn encode(stamp: Stamp, proposal: &Proposal) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
-    bytes.push(VERSION);
+    bytes.push(proposal.command.level());
     bytes.extend_from_slice(&stamp.to_le_bytes());
     bincode::encode_into_std_write(proposal, &mut bytes, bincode::config::standard())
         .expect("a proposal encodes into memory");
     bytes
 }
 
-/// What [`encode`] wrote; never panics, whatever the bytes are.
-pub fn decode(bytes: &[u8]) -> Result<(Stamp, Proposal), EntryError> {
+/// What [`encode`] wrote, for a program that `can` do so much; never panics, whatever the bytes
+/// are.
+pub fn decode(bytes: &[u8], can: Level) -> Result<(Stamp, Proposal), EntryError> {
     let (head, body) = bytes.split_at_checked(HEAD).ok_or(EntryError::Short(bytes.len()))?;
-    if head[0] != VERSION {
-        return Err(EntryError::Version(head[0]));
-    }
+    Newer::check(head[0], can)?;
     let stamp = Stamp::from_le_bytes(head[1..].try_into().expect("the head holds a stamp"));
     let config = bincode::config::standard().with_limit::<PEER_FRAME_BYTES_MAX>();
-    let (proposal, used) = bincode::decode_from_slice(body, config)
+    let (proposal, used): (Proposal, usize) = bincode::decode_from_slice(body, config)
         .map_err(|error| EntryError::Damaged(error.to_string()))?;
     if used != body.len() {
         return Err(EntryError::Damaged(format!("{} bytes too many", body.len() - used)));
+    }
+    let level = proposal.command.level();
+    if level != head[0] {
+        return Err(EntryError::Damaged(format!("level {}, for one of {level}", head[0])));
     }
     Ok((stamp, proposal))
 }
@@ -47,7 +55,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Stamp, Proposal), EntryError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Command, Ino, Place, SessionId, Write};
+    use crate::tree::{Command, Ino, LEVEL, Place, SessionId, Write};
 
     fn proposal() -> Proposal {
         let write = Write {
@@ -62,24 +70,32 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        assert_eq!(decode(&encode(123, &proposal())), Ok((123, proposal())));
+        assert_eq!(decode(&encode(123, &proposal()), LEVEL), Ok((123, proposal())));
     }
 
     #[test]
     fn cut_or_longer_bytes_are_no_entry() {
         let whole = encode(123, &proposal());
         for end in 0..whole.len() {
-            assert!(decode(&whole[..end]).is_err(), "{end} bytes of {}", whole.len());
+            assert!(decode(&whole[..end], LEVEL).is_err(), "{end} bytes of {}", whole.len());
         }
         let longer = [whole.as_slice(), b"!"].concat();
-        assert!(matches!(decode(&longer), Err(EntryError::Damaged(_))));
+        assert!(matches!(decode(&longer, LEVEL), Err(EntryError::Damaged(_))));
     }
 
     #[test]
-    fn another_version_is_named() {
-        let mut bytes = encode(123, &proposal());
-        bytes[0] = 9;
-        assert_eq!(decode(&bytes), Err(EntryError::Version(9)));
+    fn a_level_beyond_the_program_is_named_and_not_looked_into() {
+        let command = Command::Probe { level: 9 };
+        let bytes = encode(123, &Proposal { command, ..proposal() });
+        let newer = EntryError::Newer(Newer { level: 9, can: 8 });
+        assert_eq!(decode(&bytes, 8), Err(newer.clone()));
+        assert_eq!(decode(&[&bytes[..HEAD], b"?"].concat(), 8), Err(newer));
+        assert!(decode(&bytes, 9).is_ok());
+        // The first byte is the command's.
+        for level in [0, 8] {
+            let wrong = [&[level], &bytes[1..]].concat();
+            assert!(matches!(decode(&wrong, 9), Err(EntryError::Damaged(_))), "{level}");
+        }
     }
 
     #[test]
@@ -87,6 +103,6 @@ mod tests {
         let mut bytes = encode(0, &proposal());
         bytes.truncate(HEAD + 3);
         bytes.extend_from_slice(&[0xfd; 40]);
-        assert!(matches!(decode(&bytes), Err(EntryError::Damaged(_))));
+        assert!(matches!(decode(&bytes, LEVEL), Err(EntryError::Damaged(_))));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::PeerMessage;
 use crate::tree::{
-    Command, Incarnation, Member, NameKey, ReplicaId, SessionId, Stamp, TreeLimits, Zxid,
+    Command, Incarnation, Level, Member, NameKey, Program, ReplicaId, SessionId, Stamp, TreeLimits,
+    Zxid,
 };
 use raft::eraftpb::{ConfState, Entry, HardState};
 
@@ -20,6 +21,8 @@ pub struct ReplicaConfig {
     pub id: ReplicaId,
     /// Of this replica's data directory; not 0.
     pub incarnation: Incarnation,
+    /// What runs here.
+    pub program: Program,
     /// The host name of this node's session.
     pub name: String,
     /// Nanoseconds, all of them. One raft tick is `heartbeat`.
@@ -169,6 +172,8 @@ pub enum Input {
         name: String,
         address: String,
         incarnation: Incarnation,
+        /// What its program can do.
+        level: Level,
     },
     /// A replica shall leave; answered in [`super::Effects::members`].
     RemoveMember {

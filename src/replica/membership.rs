@@ -11,7 +11,7 @@
 
 use super::MembersAnswer;
 use super::wishes::{Decision, Step, View, Wish};
-use crate::tree::{Incarnation, Member, ReplicaId};
+use crate::tree::{Incarnation, Level, Member, ReplicaId};
 use raft::eraftpb::ConfChangeType;
 use std::collections::BTreeMap;
 
@@ -178,15 +178,17 @@ impl Membership {
 
     /// On the leader: answers what is settled, and tells the next step towards the rest. It goes
     /// itself when nobody else waits: of two who leave, neither would get its wish from the other.
-    /// `new_id` is the next free id, `is_alive` whether a member was heard lately.
+    /// `new_id` is the next free id, `level` the cluster's, `is_alive` whether a member was heard
+    /// lately.
     pub(super) fn settle(
         &mut self,
         here: ReplicaId,
         new_id: ReplicaId,
+        level: Level,
         is_alive: impl Fn(ReplicaId) -> bool,
     ) -> (Vec<(Asker, MembersAnswer)>, Option<Decision>) {
         let (mut answers, mut next) = (Vec::new(), None);
-        let view = View { members: &self.members, here, new_id, is_alive: &is_alive };
+        let view = View { members: &self.members, here, new_id, level, is_alive: &is_alive };
         let parting = &self.parting;
         self.requests.retain(|request| {
             let decision = match &request.wish {
@@ -230,13 +232,13 @@ mod tests {
     }
 
     fn wish(name: &str, address: &str, incarnation: Incarnation) -> Wish {
-        Wish::Join { name: name.to_owned(), address: address.to_owned(), incarnation }
+        Wish::Join { name: name.to_owned(), address: address.to_owned(), incarnation, level: 3 }
     }
 
     fn settle(membership: &mut Membership, wish: Wish) -> Result<String, Decision> {
         membership.requests.clear();
         membership.request(Asker::Here { id: 1 }, wish, 0);
-        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50), |id| id.0 < 5);
+        let (answers, next) = membership.settle(ReplicaId(1), ReplicaId(50), 3, |id| id.0 < 5);
         match (answers.into_iter().next(), next) {
             (Some((_, Ok(members))), None) => Ok(format!("{} members", members.len())),
             (Some((_, Err(text))), None) => Ok(text),
@@ -316,6 +318,21 @@ mod tests {
         let step = membership.record().expect("it was heard");
         membership.set(&step.members);
         assert!(membership.counts(ReplicaId(3)) && membership.record().is_none());
+    }
+
+    #[test]
+    fn a_program_below_the_clusters_level_does_not_join() {
+        let mut membership = Membership::default();
+        membership.set(&[member(1, false)]);
+        let older = |incarnation| Wish::Join {
+            name: "new".to_owned(),
+            address: "h:2".to_owned(),
+            incarnation,
+            level: 2,
+        };
+        let refused = settle(&mut membership, older(9)).unwrap();
+        assert!(refused.contains("new runs an older keepfs (level 2)"), "{refused}");
+        assert!(settle(&mut membership, older(0)).is_err(), "room for a name can be made");
     }
 
     #[test]

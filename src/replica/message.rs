@@ -1,6 +1,6 @@
 //! What replicas say to each other.
 
-use crate::tree::{Incarnation, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid};
+use crate::tree::{Incarnation, Level, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid};
 use bincode::{Decode, Encode};
 
 /// One message between replicas; bincode in a checked frame (`peers/frame.rs`). Variants keep
@@ -45,6 +45,8 @@ pub enum PeerMessage {
         name: String,
         address: String,
         incarnation: Incarnation,
+        /// What its program can do.
+        level: Level,
     },
     Leave {
         id: u64,

@@ -29,6 +29,7 @@ pub mod entry;
 mod guard;
 mod input;
 mod leadership;
+mod levels;
 mod log;
 mod membership;
 mod message;
@@ -87,6 +88,7 @@ pub struct Replica {
     reads: reads::Reads,
     visibility: visibility::Visibility,
     membership: membership::Membership,
+    levels: levels::Levels,
     /// Whether this replica may have forgotten what it promised.
     doubt: doubt::Doubt,
     /// Removed, by the own log's word: when to ask again whether it may stop.
@@ -151,6 +153,7 @@ impl Replica {
             reads: reads::Reads::new(process),
             visibility: visibility::Visibility::new(&config),
             membership: membership::Membership::of(config.id, config.incarnation),
+            levels: levels::Levels::default(),
             doubt: doubt::Doubt::new(config.doubtful),
             removed: None,
             resigning: false,

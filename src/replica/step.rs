@@ -36,8 +36,8 @@ impl Replica {
             }
             Input::Unreachable { peer } => self.raw.report_unreachable(peer.0),
             Input::Met { peer, incarnation } => self.membership.met(peer, incarnation),
-            Input::AddMember { id, name, address, incarnation } => {
-                let wish = Wish::Join { name, address, incarnation };
+            Input::AddMember { id, name, address, incarnation, level } => {
+                let wish = Wish::Join { name, address, incarnation, level };
                 self.membership.request(Asker::Here { id }, wish, now)
             }
             Input::TransferLeadership { id, to } => {
@@ -62,6 +62,9 @@ impl Replica {
         let undecided = self.dispute.is_some() || self.outvoted.is_some();
         if undecided || self.leadership.missing_for(now, self.config.op_timeout) {
             return self.answer(id, Err(Failure::NoQuorum));
+        }
+        if let Err(failure) = self.admits_level(&command) {
+            return self.answer(id, Err(failure));
         }
         self.proposals.submit(id, session, command, now);
     }
@@ -108,8 +111,8 @@ impl Replica {
             PeerMessage::Clock { wall } => self.clocks.heard(from, wall, now),
             PeerMessage::Visible { zxid } => self.visibility.shown_there(from, zxid),
             PeerMessage::Digest { zxid, digest } => self.hear_digest(from, zxid, digest),
-            PeerMessage::Join { id, name, address, incarnation } => {
-                self.requested(from, id, Wish::Join { name, address, incarnation })
+            PeerMessage::Join { id, name, address, incarnation, level } => {
+                self.requested(from, id, Wish::Join { name, address, incarnation, level })
             }
             PeerMessage::Lead { id, member } => self.requested(from, id, Wish::Lead { member }),
             PeerMessage::Leave { id, member } => self.requested(from, id, Wish::Leave { member }),

@@ -20,6 +20,7 @@ impl Replica {
         self.tick_raft();
         self.observe_leader();
         self.tend_session();
+        self.tend_level();
         self.announce_visible();
         self.say_clock();
         self.expire();
@@ -131,8 +132,8 @@ impl Replica {
         for (id, wish) in self.membership.due(self.now.monotonic, RETRY_AFTER) {
             let id = id ^ self.process;
             let message = match wish {
-                Wish::Join { name, address, incarnation } => {
-                    PeerMessage::Join { id, name, address, incarnation }
+                Wish::Join { name, address, incarnation, level } => {
+                    PeerMessage::Join { id, name, address, incarnation, level }
                 }
                 Wish::Leave { member } => PeerMessage::Leave { id, member },
                 Wish::Lead { member } => PeerMessage::Lead { id, member },
@@ -163,7 +164,8 @@ impl Replica {
         let since = self.now.monotonic.saturating_sub(self.config.election_timeout);
         let heard = &self.heard;
         let alive = |id: ReplicaId| heard.get(&id).is_some_and(|at| *at >= since);
-        let (answers, next) = self.membership.settle(self.config.id, new_id, alive);
+        let (answers, next) =
+            self.membership.settle(self.config.id, new_id, self.levels.cluster, alive);
         let last = raft.raft_log.last_index();
         // A vote that nobody casts is one more that the others have to make up for.
         let promoted = self.membership.promote(|id| {

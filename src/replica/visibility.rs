@@ -59,7 +59,9 @@ pub(super) fn shows(changes: &[Change]) -> bool {
         | Change::Granted { .. }
         | Change::SessionOpened { .. }
         | Change::SessionEnded { .. }
-        | Change::Members => false,
+        | Change::Members
+        | Change::Programs
+        | Change::Level { .. } => false,
     })
 }
 

@@ -3,7 +3,7 @@
 
 use super::MembersAnswer;
 use crate::limits::REPLICAS_MAX;
-use crate::tree::{Incarnation, Member, ReplicaId, check_address, check_name};
+use crate::tree::{Incarnation, Level, Member, ReplicaId, check_address, check_name};
 use raft::eraftpb::ConfChangeType;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub(super) enum Wish {
         name: String,
         address: String,
         incarnation: Incarnation,
+        /// What its program can do.
+        level: Level,
     },
     Leave {
         member: ReplicaId,
@@ -48,13 +50,25 @@ pub(super) struct View<'a> {
     pub here: ReplicaId,
     /// The next free id.
     pub new_id: ReplicaId,
+    /// The cluster's.
+    pub level: Level,
     pub is_alive: &'a dyn Fn(ReplicaId) -> bool,
 }
 
 impl View<'_> {
     pub(super) fn decide(&self, wish: &Wish) -> Decision {
         match wish {
-            Wish::Join { name, address, incarnation } => self.join(name, address, *incarnation),
+            // Room for a name is made by whoever is there.
+            Wish::Join { name, incarnation, level, .. }
+                if *incarnation != 0 && *level < self.level =>
+            {
+                refuse(format!(
+                    "{name} runs an older keepfs (level {level}) than this cluster needs (level \
+                     {}): install on it the one that the others run",
+                    self.level
+                ))
+            }
+            Wish::Join { name, address, incarnation, .. } => self.join(name, address, *incarnation),
             Wish::Leave { member } => self.leave(*member),
             Wish::Lead { member } => self.lead(*member),
         }

@@ -5,7 +5,8 @@
 //! * registers are linearizable; appended lines and sequential names are there once;
 //! * no two clients believe in conflicting locks at the same moment, and tokens grow;
 //! * what a lock's holder writes lands before the next holder's grant, or never;
-//! * a session that is heard does not expire.
+//! * a session that is heard does not expire;
+//! * no command is above the cluster's level, or above its replica's program.
 
 use super::SECOND;
 use super::beliefs::{Belief, Beliefs};
@@ -14,7 +15,7 @@ use super::host::SESSION_TIMEOUT;
 use super::workload::layout;
 use crate::replica::Batch;
 use crate::replica::entry;
-use crate::tree::{Change, Command, Proposal, SessionId, Tree, Zxid};
+use crate::tree::{Change, Command, FIRST_LEVEL, Level, Proposal, SessionId, Tree, Zxid};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +46,9 @@ pub(super) struct Checker {
     /// When each session was last heard by the leader, and its longest silence before that.
     heard: BTreeMap<SessionId, (u64, u64)>,
     ended: BTreeSet<SessionId>,
+    /// Commands above the first level, and where the cluster's level rose to which.
+    newer: BTreeMap<Zxid, Level>,
+    levels: BTreeMap<Zxid, Level>,
 }
 
 impl Checker {
@@ -92,7 +96,10 @@ impl Checker {
                 }
                 continue;
             }
-            if let Ok((_, proposal)) = entry::decode(&bytes) {
+            if let Ok((_, proposal)) = entry::decode(&bytes, Level::MAX) {
+                if proposal.command.level() > FIRST_LEVEL {
+                    self.newer.insert(entry.index, proposal.command.level());
+                }
                 self.proposals.insert(entry.index, proposal);
             }
             self.entries.insert(entry.index, (entry.term, bytes));
@@ -121,11 +128,50 @@ impl Checker {
                         ended += 1;
                         self.session_ended(now, applied.zxid, *session);
                     }
+                    Change::Level { level } => self.rose(now, applied.zxid, *level),
                     _ => {}
                 }
             }
         }
         ended
+    }
+
+    fn rose(&mut self, now: u64, zxid: Zxid, level: Level) {
+        let before = self.level_before(zxid);
+        if level <= before || *self.levels.entry(zxid).or_insert(level) != level {
+            self.violated(now, format!("the level rises from {before} to {level} at {zxid}"));
+        }
+    }
+
+    fn level_before(&self, zxid: Zxid) -> Level {
+        self.levels.range(..zxid).next_back().map_or(FIRST_LEVEL, |(_, level)| *level)
+    }
+
+    pub fn highest_level(&self) -> Level {
+        self.level_before(Zxid::MAX)
+    }
+
+    pub fn raised(&self) -> u64 {
+        self.levels.len() as u64
+    }
+
+    /// A host whose program `can` do so much has applied the log up to `zxid`.
+    pub fn understands(&mut self, now: u64, host: usize, can: Level, zxid: Zxid) {
+        if let Some((at, level)) = self.newer.range(..=zxid).find(|(_, level)| **level > can) {
+            let what = format!("h{host} can do {can}, and applies one of level {level} at {at}");
+            self.violated(now, what);
+        }
+    }
+
+    /// Nothing in the log is newer than the level was by then.
+    fn judge_newer(&mut self, now: u64) {
+        for (at, level) in std::mem::take(&mut self.newer) {
+            let allowed = self.level_before(at);
+            if level > allowed {
+                let what = format!("a command of level {level} is at {at}, where it is {allowed}");
+                self.violated(now, what);
+            }
+        }
     }
 
     pub fn compare_digest(&mut self, now: u64, host: usize, zxid: Zxid, digest: u64) {
@@ -232,6 +278,7 @@ impl Checker {
             self.violated(now, "what a session left is not cleared away".to_string());
         }
         self.judge_guarded(now);
+        self.judge_newer(now);
         for (register, operations) in std::mem::take(&mut self.registers) {
             if let Some((earlier, later)) = contradiction(&operations) {
                 let what = format!("register {register}: {later:?} contradicts {earlier:?}");

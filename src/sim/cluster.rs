@@ -10,7 +10,7 @@ use super::trace::Trace;
 use super::workload::Workload;
 use super::{Counts, Report, SECOND, Settings};
 use crate::replica::{Input, PeerMessage};
-use crate::tree::{Command, Zxid};
+use crate::tree::{Command, Level, Zxid};
 use std::collections::BTreeMap;
 
 /// All that can be on the agenda. `boot` names the start of a host it belongs to.
@@ -70,6 +70,10 @@ pub(super) enum Event {
         peer: usize,
     },
     Fault,
+    Upgrade {
+        host: usize,
+        level: Level,
+    },
     Start {
         host: usize,
     },
@@ -133,6 +137,7 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
         violations: world.checker.violations().to_vec(),
         counts: Counts {
             entries: world.checker.entries(),
+            raised: world.checker.raised(),
             held: world.workload.held,
             guarded: world.workload.guarded,
             ..world.counts
@@ -226,6 +231,7 @@ impl World {
                 self.step(host, Input::Unreachable { peer });
             }
             Event::Fault => self.fault(),
+            Event::Upgrade { host, level } => self.upgrade(host, level),
             Event::Start { host } => self.start(host),
             Event::Resume { host, boot } if self.is_up(host, boot) => self.resume(host),
             _ => {}
@@ -248,7 +254,9 @@ impl World {
                 let host = self.workload.host_of(*client);
                 (!self.hosts[host].clients_go_on).then_some(host)
             }
-            Event::Fault | Event::Start { .. } | Event::Resume { .. } => None,
+            Event::Fault | Event::Upgrade { .. } | Event::Start { .. } | Event::Resume { .. } => {
+                None
+            }
         }
     }
 
@@ -261,8 +269,13 @@ impl World {
             return;
         }
         let founders = if host < self.settings.replicas { self.settings.replicas } else { 0 };
-        self.trace.note(self.now, format_args!("h{host} starts"));
+        self.choose_program(host);
+        let level = self.hosts[host].program.level;
+        self.trace.note(self.now, format_args!("h{host} starts, at level {level}"));
         if let Err(why) = self.hosts[host].start(founders, &mut self.dice) {
+            if self.was_too_old(host, &why) {
+                return;
+            }
             return self.checker.violated(self.now, format!("h{host}: {why}"));
         }
         let boot = self.hosts[host].boot;

@@ -3,7 +3,7 @@
 use super::WORK_IN_ONE_ENTRY;
 use super::dice::Dice;
 use crate::replica::{LogReader, Persist, Recovered, SnapshotMark};
-use crate::tree::Tree;
+use crate::tree::{Level, Tree};
 use parking_lot::Mutex;
 use raft::eraftpb::{Entry, HardState};
 use std::collections::{BTreeMap, VecDeque};
@@ -163,10 +163,16 @@ impl Disk {
 
     /// What the replica starts from, with the tree of the newest snapshot. Between nothing and all
     /// of the log is in the `tail`: the window has to fetch the rest.
-    pub fn recover(&self, dice: &mut Dice) -> io::Result<(Recovered, Tree, Box<dyn LogReader>)> {
+    pub fn recover(
+        &self,
+        dice: &mut Dice,
+        can: Level,
+    ) -> io::Result<(Recovered, Tree, Box<dyn LogReader>)> {
         let mut durable = self.durable.lock();
         let (mark, mut tree) = match durable.snapshots.last_key_value() {
-            Some((_, newest)) => (newest.mark.clone(), Tree::read_snapshot(&mut &*newest.bytes)?),
+            Some((_, newest)) => {
+                (newest.mark.clone(), Tree::read_snapshot(&mut &*newest.bytes, can)?)
+            }
             None => (SnapshotMark::default(), Tree::new()),
         };
         tree.limit_work(WORK_IN_ONE_ENTRY);

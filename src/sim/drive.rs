@@ -12,6 +12,7 @@ use crate::replica::{Batch, Effects, Input, Meeting, PeerMessage, Persist, Sessi
 use crate::tree::{ReplicaId, Reply, Tree, Zxid};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
+use std::io::ErrorKind;
 
 impl World {
     /// Gives a replica one input, and does what it asks until it asks for nothing more.
@@ -83,6 +84,8 @@ impl World {
         let (zxid, digest) = (running.tree.zxid(), running.tree.digest());
         let (delay, boot) = (running.mount_delay, self.hosts[host].boot);
         self.trace.note(self.now, format_args!("h{host} applied {} {digest:016x}", batch.last));
+        let can = self.hosts[host].program.level;
+        self.checker.understands(self.now, host, can, zxid);
         self.counts.sessions_ended += self.checker.applied(self.now, host, zxid, digest, &batch);
         self.act(host, |workload, scene| workload.applied(&batch, scene));
         self.welcome_members(host);
@@ -311,12 +314,15 @@ impl World {
             let what = format!("h{host} restores a snapshot at {index}, which it does not have");
             return self.checker.violated(self.now, what);
         };
-        let tree = Tree::read_snapshot(&mut &*snapshot.bytes);
+        let tree = Tree::read_snapshot(&mut &*snapshot.bytes, self.hosts[host].program.level);
         let Some(running) = &mut self.hosts[host].running else { return };
         match tree {
             Ok(tree) => {
                 running.tree = tree;
                 running.tree.limit_work(WORK_IN_ONE_ENTRY);
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return self.stopped_itself(host, &error.to_string());
             }
             Err(error) => {
                 return self.checker.violated(self.now, format!("snapshot at {index}: {error}"));

@@ -21,7 +21,7 @@ impl World {
         if self.settings.sleepers {
             return self.put_a_holder_to_sleep();
         }
-        match self.dice.roll(15) {
+        match self.dice.roll(17) {
             0 | 1 => self.crash_for_a_while(any),
             2 => self.crash_for_a_while(self.leader().unwrap_or(any)),
             3 if self.dice.chance(300) => {
@@ -39,7 +39,8 @@ impl World {
             }
             9 => self.change_network(),
             10 => self.lose_a_disk(any),
-            11 | 12 => self.put_a_disk_back(any),
+            11..=13 => self.put_a_disk_back(any),
+            14 => self.upgrade_everyone(),
             _ => self.change_members(),
         }
     }
@@ -180,6 +181,7 @@ impl World {
                 }
             }
         }
+        self.judge_levels();
         let first = self.members().first().and_then(|host| self.hosts[*host].running.as_ref());
         match first {
             Some(running) => self.checker.judge(self.now, &running.tree),

@@ -3,9 +3,11 @@
 use super::clock::Clock;
 use super::dice::Dice;
 use super::disk::{Disk, Snapshot};
-use super::{MILLISECOND, SECOND};
+use super::{MILLISECOND, SECOND, upgrades};
 use crate::replica::{LogBounds, Moment, Replica, ReplicaConfig};
-use crate::tree::{Incarnation, Member, NameKey, ReplicaId, SessionId, Tree, TreeLimits};
+use crate::tree::{
+    FIRST_LEVEL, Incarnation, Member, NameKey, Program, ReplicaId, SessionId, Tree, TreeLimits,
+};
 use std::collections::BTreeMap;
 
 pub(super) const HEARTBEAT: u64 = 50 * MILLISECOND;
@@ -25,6 +27,8 @@ pub(super) struct Host {
     pub name: String,
     /// Of what is on its disk.
     pub incarnation: Incarnation,
+    /// What runs on it at its next start.
+    pub program: Program,
     /// The founders it has heard, as its disk knows them.
     pub met: BTreeMap<ReplicaId, Incarnation>,
     pub disk: Disk,
@@ -68,6 +72,7 @@ impl Host {
             id,
             name: name_of(index),
             incarnation: incarnation_of(index),
+            program: upgrades::program(FIRST_LEVEL),
             met: BTreeMap::new(),
             disk: Disk::default(),
             clock: Clock::new(dice),
@@ -94,13 +99,15 @@ impl Host {
     /// A sentence, if it cannot: the disk of this world never gives it a reason.
     /// `founders` is how many founded the cluster, this one among them; 0: it joins.
     pub fn start(&mut self, founders: usize, dice: &mut Dice) -> Result<(), String> {
+        let recovered = self.disk.recover(dice, self.program.level);
         let (recovered, tree, log) =
-            self.disk.recover(dice).map_err(|error| format!("cannot recover: {error}"))?;
+            recovered.map_err(|error| format!("cannot recover: {error}"))?;
         let snapshot = recovered.snapshot.index;
         let founding = founders > 0 && self.disk.is_blank();
         let config = ReplicaConfig {
             id: self.id,
             incarnation: self.incarnation,
+            program: self.program.clone(),
             name: self.name.clone(),
             heartbeat: HEARTBEAT,
             election_timeout: ELECTION_TIMEOUT,

@@ -2,7 +2,7 @@
 
 use super::cluster::{Event, World};
 use super::host::{Host, address_of, incarnation_of, name_of};
-use super::{MILLISECOND, SECOND};
+use super::{MILLISECOND, SECOND, upgrades};
 use crate::replica::Input;
 use crate::tree::{Member, Tree};
 
@@ -30,7 +30,8 @@ impl World {
             let (name, address) = (name_of(self.hosts.len()), address_of(self.hosts.len()));
             self.trace.note(self.now, format_args!("h{via} is asked to let {name} join"));
             let incarnation = incarnation_of(self.hosts.len());
-            return self.step(via, Input::AddMember { id, name, address, incarnation });
+            let level = self.newest_level();
+            return self.step(via, Input::AddMember { id, name, address, incarnation, level });
         }
         self.let_one_leave(via, &members);
         if self.dice.chance(400) {
@@ -147,7 +148,9 @@ impl World {
         for member in newcomers {
             let index = self.hosts.len();
             self.trace.note(self.now, format_args!("h{index} is replica {}", member.id));
-            self.hosts.push(Host::new(index, member.id, &mut self.dice));
+            let mut host = Host::new(index, member.id, &mut self.dice);
+            host.program = upgrades::program(self.newest_level());
+            self.hosts.push(host);
             self.workload.add_clients(index, self.settings.clients);
             self.counts.joined += 1;
             let delay = self.dice.between(10 * MILLISECOND, SECOND);
@@ -158,6 +161,9 @@ impl World {
     /// A replica gives up: well, if it was asked to leave, or if the leader knows what it forgot.
     pub fn stopped_itself(&mut self, host: usize, why: &str) {
         self.trace.note(self.now, format_args!("h{host} stops itself: {why}"));
+        if self.was_too_old(host, why) {
+            return self.crash(host);
+        }
         if self.hosts[host].leaving {
             self.hosts[host].left = true;
             self.counts.left += 1;

@@ -23,6 +23,7 @@ mod membership;
 mod network;
 mod scene;
 mod trace;
+mod upgrades;
 mod workload;
 
 pub use cluster::run;
@@ -104,6 +105,9 @@ pub struct Counts {
     /// Hosts that came back with an empty disk.
     pub disks_lost: u64,
     pub disks_put_back: u64,
+    /// How often the cluster's level rose, and a program was found to be too old for it.
+    pub raised: u64,
+    pub too_old: u64,
     /// Sessions that ended, by closing, expiry or a new start of their host.
     pub sessions_ended: u64,
     pub snapshots_taken: u64,

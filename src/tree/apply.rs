@@ -32,6 +32,7 @@ impl Tree {
         self.zxid += 1;
         self.cluster = Some(cluster);
         self.members = members;
+        self.forget_programs();
     }
 
     fn execute(&mut self, proposal: &Proposal) -> Outcome {
@@ -45,6 +46,9 @@ impl Tree {
 
 impl Edit<'_> {
     fn execute(&mut self, command: &Command) -> Result<Reply, Refusal> {
+        if command.level() > self.tree.level {
+            return Err(Refusal::TooNew);
+        }
         match command {
             Command::OpenSession { host, replica, nonce, timeout_ms } => {
                 self.open_session(host, *replica, *nonce, *timeout_ms)
@@ -97,11 +101,15 @@ impl Edit<'_> {
                 self.set_members(members);
                 Ok(Reply::Done)
             }
+            Command::DeclareProgram { replica, program } => self.declare_program(*replica, program),
+            Command::RaiseLevel { to } => self.raise_level(*to),
+            Command::Probe { .. } => Ok(Reply::Done),
         }
     }
 
     fn set_members(&mut self, members: &[Member]) {
         self.tree.members = members.to_vec();
+        self.tree.forget_programs();
         self.change(Change::Members);
     }
 }

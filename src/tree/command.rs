@@ -2,6 +2,7 @@
 
 use super::credentials::TokenTerms;
 use super::ids::{Incarnation, Ino, Name, ReplicaId, SessionId, Stamp};
+use super::level::{Level, Program};
 use super::name_key::NameKey;
 use bincode::{Decode, Encode};
 
@@ -155,6 +156,21 @@ pub enum Command {
     },
     RevokeToken {
         token: u64,
+    },
+    /// A member says what it runs. Proposed without a session.
+    DeclareProgram {
+        replica: ReplicaId,
+        program: Program,
+    },
+    /// The cluster's level rises, if every member has declared that it can do so much. Proposed
+    /// without a session, by the leader.
+    RaiseLevel {
+        to: Level,
+    },
+    /// Changes nothing; is of the level it names. By this it can be tried what becomes of commands
+    /// of levels that no program has yet.
+    Probe {
+        level: Level,
     },
 }
 

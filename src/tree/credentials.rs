@@ -252,7 +252,7 @@ mod tests {
         assert!(log.redeem(3, 7, 100).is_err() && log.redeem(3, 7, 101).is_err());
         let mut bytes = Vec::new();
         log.0.write_snapshot(&mut bytes).unwrap();
-        log.0 = Tree::read_snapshot(&mut bytes.as_slice()).unwrap();
+        log.0 = Tree::read_snapshot(&mut bytes.as_slice(), crate::tree::LEVEL).unwrap();
         assert!(log.0.token(7).unwrap().revoked);
         assert_eq!(log.redeem(4, 7, 101), Err(Refusal::NotPermitted));
         assert_eq!(log.revoke(8), Err(Refusal::NotFound));

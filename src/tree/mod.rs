@@ -23,6 +23,7 @@ mod edit;
 mod home;
 mod ids;
 mod inode;
+mod level;
 pub mod locks;
 mod member;
 mod name;
@@ -43,6 +44,7 @@ mod work;
 pub use command::*;
 pub use credentials::{TOKEN_LIFE_MAX, TOKEN_USES_MAX, TOKENS_MAX, TokenTerms, TokenView};
 pub use ids::*;
+pub use level::{FIRST_LEVEL, LEVEL, Level, Newer, Program};
 pub use member::{check_address, check_name};
 pub use name_key::NameKey;
 pub use outcome::*;
@@ -58,6 +60,7 @@ use inode::{Body, Inode};
 use locks::LockTable;
 use orphan::Orphan;
 use session::Session;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The whole replicated state. Cloning is cheap: chunks are shared until written.
@@ -79,6 +82,9 @@ pub struct Tree {
     ended: CowMap<SessionId, Arc<Session>, 32>,
     locks: LockTable,
     members: Vec<Member>,
+    /// What they run, those that have said it.
+    programs: BTreeMap<ReplicaId, Program>,
+    level: Level,
     cluster: Option<u128>,
     limits: TreeLimits,
     /// Turns names into cookies.
@@ -144,6 +150,8 @@ impl Tree {
             ended: CowMap::new(),
             locks: LockTable::default(),
             members: Vec::new(),
+            programs: BTreeMap::new(),
+            level: FIRST_LEVEL,
             cluster: None,
             limits: TreeLimits { file_bytes: 0, tree_bytes: 0, inodes: 0 },
             name_key: NameKey::default(),

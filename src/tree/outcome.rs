@@ -1,6 +1,7 @@
 //! What comes out of [`super::Tree::apply`]: an answer for the asker, changes for everyone.
 
 use super::ids::{Ino, Name, SessionId, Zxid};
+use super::level::Level;
 use bincode::{Decode, Encode};
 
 /// All that one entry did.
@@ -77,6 +78,8 @@ pub enum Refusal {
     SessionExpired,
     /// A late copy of a proposal its session has already given up.
     GivenUp,
+    /// The command is of a higher level than the cluster: not every member could read it.
+    TooNew,
 }
 
 /// One thing that is different now. Every listener, the kernel included, is fed from these.
@@ -153,4 +156,10 @@ pub enum Change {
         session: SessionId,
     },
     Members,
+    /// A member has declared what it runs.
+    Programs,
+    /// The cluster's level has risen to this one.
+    Level {
+        level: Level,
+    },
 }

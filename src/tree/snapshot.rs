@@ -1,14 +1,17 @@
 //! A tree as bytes: written as it is walked, never copied whole.
 //!
 //! ```text
-//! "keepfs tree\n"  version:u32le
+//! "keepfs tree\n"  version:u32le  level:u8
 //! frame*           section:u8  length:u32le  crc32(section, length, payload):u32le  payload
 //! ```
 //!
 //! A payload is records of one section, bincode, one after another. Sections come in the order of
 //! their numbers: head, sessions, inodes, entries, orphans, who has them open, locks, end. The end
 //! holds a hash over the headers before it, in order: what is cut short or spliced is as damaged as
-//! a flipped bit. Bytes are the same for equal trees.
+//! a flipped bit; it begins with the level. Bytes are the same for equal trees.
+//!
+//! A tree of a level is written so that every program of that level reads it; one below does not
+//! look into it.
 
 use super::credentials::Tokens;
 use super::directory::{Cookie, Entries};
@@ -17,16 +20,20 @@ use super::inode::Inode;
 use super::locks::LockTable;
 use super::orphan::Orphan;
 use super::session::{Session, SessionState};
-use super::{Ino, Member, NameKey, SessionId, Stamp, Tree, TreeLimits, Zxid};
+use super::{
+    Ino, Level, Member, NameKey, Newer, Program, ReplicaId, SessionId, Stamp, Tree, TreeLimits,
+    Zxid,
+};
 use crate::cow::CowMap;
 use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const MAGIC: &[u8; 12] = b"keepfs tree\n";
-/// Raised with every change of what is written here.
-const VERSION: u32 = 2;
+/// Of the frames below; what is in them follows from the level.
+const VERSION: u32 = 3;
 /// Records are gathered up to here before a frame is written, bytes.
 const FRAME_BYTES: usize = 256 << 10;
 /// A record that claims to be larger is no record of ours, bytes.
@@ -52,6 +59,7 @@ struct Head {
     digest: u64,
     next_ino: u64,
     members: Vec<Member>,
+    programs: BTreeMap<ReplicaId, Program>,
     cluster: Option<u128>,
     limits: TreeLimits,
     name_key: NameKey,
@@ -77,13 +85,16 @@ impl Tree {
     pub fn write_snapshot(&self, to: &mut dyn Write) -> io::Result<()> {
         to.write_all(MAGIC)?;
         to.write_all(&VERSION.to_le_bytes())?;
-        let mut frames = Frames { to, section: Section::Head, payload: Vec::new(), chain: 0 };
+        to.write_all(&[self.level])?;
+        let chain = u64::from(self.level);
+        let mut frames = Frames { to, section: Section::Head, payload: Vec::new(), chain };
         let head = Head {
             zxid: self.zxid,
             stamp: self.stamp,
             digest: self.digest,
             next_ino: self.next_ino,
             members: self.members.clone(),
+            programs: self.programs.clone(),
             cluster: self.cluster,
             limits: self.limits,
             name_key: self.name_key,
@@ -115,24 +126,28 @@ impl Tree {
         frames.flush()
     }
 
-    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged or of a format
-    /// this version does not know.
-    pub fn read_snapshot(from: &mut dyn Read) -> io::Result<Tree> {
+    /// Reads what [`Tree::write_snapshot`] wrote. `InvalidData` if it is damaged, `Unsupported` if
+    /// it is of another format, or of a level that a program which `can` do so much does not know.
+    pub fn read_snapshot(from: &mut dyn Read, can: Level) -> io::Result<Tree> {
         let mut magic = [0; MAGIC.len()];
-        let mut version = [0; 4];
+        let (mut version, mut level) = ([0; 4], [0]);
         from.read_exact(&mut magic).map_err(cut_short)?;
         from.read_exact(&mut version).map_err(cut_short)?;
+        from.read_exact(&mut level).map_err(cut_short)?;
         if magic != *MAGIC {
             return Err(damaged("it is no snapshot of a keepfs tree"));
         }
         let version = u32::from_le_bytes(version);
         if version != VERSION {
-            return Err(damaged(format!(
-                "its format is {version}; this version of keepfs knows {VERSION}"
+            return Err(unsupported(format!(
+                "written in format {version}, and this program reads {VERSION}: install the keepfs that \
+                 wrote it"
             )));
         }
-        let mut tree = Tree::blank();
-        let (mut payload, mut chain) = (Vec::new(), 0);
+        let [level] = level;
+        Newer::check(level, can).map_err(unsupported)?;
+        let mut tree = Tree { level, ..Tree::blank() };
+        let (mut payload, mut chain) = (Vec::new(), u64::from(level));
         loop {
             let (section, header) = read_frame(from, &mut payload)?;
             if section == Section::End {
@@ -153,6 +168,7 @@ impl Tree {
                 self.digest = head.digest;
                 self.next_ino = head.next_ino;
                 self.members = head.members;
+                self.programs = head.programs;
                 self.cluster = head.cluster;
                 self.limits = head.limits;
                 self.name_key = head.name_key;
@@ -326,6 +342,10 @@ fn only_record<R: Decode<()>>(payload: &[u8]) -> io::Result<R> {
 
 fn damaged(problem: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem.into())
+}
+
+fn unsupported(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, problem)
 }
 
 fn cut_short(error: io::Error) -> io::Error {

@@ -6,7 +6,7 @@ use keepfs::backup::catalogue::Catalogue;
 use keepfs::backup::manifest::Manifest;
 use keepfs::backup::{Backup, BackupConfig};
 use keepfs::node::streams::StreamStore;
-use keepfs::node::{Node, NodeConfig, Start};
+use keepfs::node::{Node, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, TreeLimits};
 use std::net::TcpListener;
 use std::path::Path;
@@ -39,6 +39,7 @@ fn start(root: &Path, members: &[(String, String)], number: usize) -> Replica {
     let data = root.join(&name);
     std::fs::create_dir_all(&data).unwrap();
     let config = NodeConfig {
+        program: Program::this(),
         name,
         data,
         listen,

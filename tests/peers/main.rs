@@ -10,7 +10,7 @@ mod tokens;
 use keepfs::peers::identity::{Keyring, Role, Secret, Token};
 use keepfs::peers::{Denial, Listener, PeerHandler, Peers, PeersConfig, Reason, TurnedAway};
 use keepfs::replica::PeerMessage;
-use keepfs::tree::{Member, ReplicaId};
+use keepfs::tree::{LEVEL, Level, Member, ReplicaId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read};
@@ -54,7 +54,7 @@ impl PeerHandler for Heard {
         APPLIED
     }
 
-    fn join(&self, name: &str, _: &str, _: u64) -> Result<Vec<Member>, String> {
+    fn join(&self, name: &str, _: &str, _: u64, _: Level) -> Result<Vec<Member>, String> {
         Err(format!("no room for {name}"))
     }
 
@@ -376,7 +376,8 @@ fn a_join_that_is_refused_says_why() {
     let (one, _two) = pair(identity(1), identity(2));
     let address = one.peers.address().to_string();
     let ask_to_join = keepfs::peers::ask_to_join;
-    let error = ask_to_join(&address, "new", 5, keyring(), "127.0.0.1:1").unwrap_err().to_string();
+    let error =
+        ask_to_join(&address, "new", 5, keyring(), "127.0.0.1:1", LEVEL).unwrap_err().to_string();
     assert!(error.contains("no room for new") && error.contains(&address), "{error}");
 }
 

@@ -3,7 +3,7 @@
 use crate::world::{EPOCH, Packet, SECOND, World};
 use keepfs::replica::Input;
 use keepfs::tree::{
-    Command, Create, Ino, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
+    Command, Create, Ino, LEVEL, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
 };
 use std::fmt::Write as _;
 
@@ -115,6 +115,7 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
             name: words[2].to_owned(),
             address: format!("{}:1", words[2]),
             incarnation: 1,
+            level: LEVEL,
         },
         "leave" => Input::RemoveMember { id: caller, member: ReplicaId(member()) },
         _ => panic!("unknown command: {line}"),

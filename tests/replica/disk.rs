@@ -70,9 +70,10 @@ impl Disk {
         self.hard_state.commit = self.hard_state.commit.min(from - 1);
     }
 
-    /// An entry's bytes change.
+    /// An entry's bytes change, but the first, which is its level.
     pub fn damage(&mut self, index: u64) {
         let entry = self.entries.iter_mut().find(|entry| entry.index == index);
-        entry.expect("such an entry").data = vec![0xff; 20].into();
+        let entry = entry.expect("such an entry");
+        entry.data = [&entry.data[..1], &[0xff; 19]].concat().into();
     }
 }

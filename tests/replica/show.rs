@@ -1,7 +1,7 @@
 //! Messages, jobs and answers in a few words, for scripts.
 
 use keepfs::replica::{Answer, Failure, MembersAnswer, PeerMessage, Persist};
-use keepfs::tree::{Command, Proposal};
+use keepfs::tree::{Command, LEVEL, Proposal};
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
@@ -42,7 +42,7 @@ fn proposal(proposal: &Proposal) -> String {
 pub fn entry(entry: &Entry) -> String {
     let what = match entry.get_entry_type() {
         EntryType::EntryNormal if entry.data.is_empty() => "empty".to_owned(),
-        EntryType::EntryNormal => match keepfs::replica::entry::decode(&entry.data) {
+        EntryType::EntryNormal => match keepfs::replica::entry::decode(&entry.data, LEVEL) {
             Ok((_, decoded)) => proposal(&decoded),
             Err(error) => error.to_string(),
         },

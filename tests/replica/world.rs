@@ -3,7 +3,7 @@
 
 use crate::disk::{Disk, Reader};
 use keepfs::replica::*;
-use keepfs::tree::{Command, Member, NameKey, ReplicaId, Reply, Tree, TreeLimits};
+use keepfs::tree::{Command, LEVEL, Member, NameKey, Program, ReplicaId, Reply, Tree, TreeLimits};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -69,6 +69,7 @@ fn config(id: u64, found: Option<u64>) -> ReplicaConfig {
     ReplicaConfig {
         id: ReplicaId(id),
         incarnation: 1,
+        program: Program::default(),
         name: format!("n{id}"),
         heartbeat: HEARTBEAT,
         election_timeout: SECOND,
@@ -138,7 +139,7 @@ impl World {
             tail: disk.entries.iter().rev().take(4).rev().cloned().collect(),
         };
         node.tree = match disk.trees.get(&disk.snapshot.index) {
-            Some(bytes) => Tree::read_snapshot(&mut bytes.as_slice()).unwrap(),
+            Some(bytes) => Tree::read_snapshot(&mut bytes.as_slice(), LEVEL).unwrap(),
             None => Tree::new(),
         };
         drop(disk);
@@ -263,7 +264,7 @@ impl World {
     fn restore(&mut self, id: u64, mark: SnapshotMark) {
         let node = self.nodes.get_mut(&id).expect("it runs");
         let bytes = node.disk.lock().unwrap().trees[&mark.index].clone();
-        node.tree = Tree::read_snapshot(&mut bytes.as_slice()).unwrap();
+        node.tree = Tree::read_snapshot(&mut bytes.as_slice(), LEVEL).unwrap();
         node.replica.as_mut().expect("it runs").restored(&node.tree);
         writeln!(self.out, "{id}: restores the tree at {}", mark.index).unwrap();
         self.show_session(id);

@@ -130,7 +130,8 @@ impl TreeStage {
     fn restart(&mut self) -> Parsed<String> {
         let mut bytes = Vec::new();
         self.tree.write_snapshot(&mut bytes).map_err(|error| error.to_string())?;
-        self.tree = Tree::read_snapshot(&mut &bytes[..]).map_err(|error| error.to_string())?;
+        self.tree =
+            Tree::read_snapshot(&mut &bytes[..], LEVEL).map_err(|error| error.to_string())?;
         self.work.into_iter().for_each(|work| self.tree.limit_work(work));
         let mut again = Vec::new();
         self.tree.write_snapshot(&mut again).map_err(|error| error.to_string())?;

@@ -72,6 +72,8 @@ fn change(tree: &Tree, change: &Change) -> String {
         }
         Change::SessionOpened { session } => format!("session {} opened", session.0),
         Change::SessionEnded { session } => format!("session {} ended", session.0),
+        Change::Programs => "programs".to_string(),
+        Change::Level { level } => format!("level {level}"),
         Change::Members => "members".into(),
     }
 }

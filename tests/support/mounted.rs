@@ -2,7 +2,7 @@
 
 use super::eventually;
 use keepfs::mount::{Mount, MountConfig, MountHandle};
-use keepfs::node::{Node, NodeConfig, Start};
+use keepfs::node::{Node, NodeConfig, Program, Start};
 use keepfs::tree::TreeLimits;
 use parking_lot::Mutex;
 use std::fs;
@@ -123,6 +123,7 @@ fn config(directory: &Path, founders: &[(String, String)], at: usize) -> NodeCon
     let data = directory.join("data").join(NAMES[at]);
     let key = Some(super::key::give(&data));
     NodeConfig {
+        program: Program::this(),
         name: NAMES[at].into(),
         data,
         listen: founders[at].1.clone(),

@@ -3,7 +3,7 @@
 
 use crate::limits;
 use crate::node::{MemberStatus, Status};
-use crate::tree::{LockMode, LockView, Name, SessionId, SessionView, Stamp, Usage};
+use crate::tree::{FIRST_LEVEL, LockMode, LockView, Name, SessionId, SessionView, Stamp, Usage};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ pub fn status(status: &Status) -> String {
         ("name", status.name.clone()),
         ("id", status.id.to_string()),
         ("cluster", status.cluster.clone().unwrap_or_else(none)),
+        ("level", level(status)),
         ("role", status.role.clone()),
         ("term", status.term.to_string()),
         ("leader", leader),
@@ -53,6 +54,18 @@ pub fn status(status: &Status) -> String {
     }
     text.push('\n');
     text + &members(&status.members)
+}
+
+/// The cluster's level, and who keeps it from rising.
+fn level(status: &Status) -> String {
+    let can = |member: &MemberStatus| member.level.unwrap_or(FIRST_LEVEL);
+    let most = status.members.iter().map(can).max().unwrap_or(status.level);
+    let behind = status.members.iter().filter(|member| can(member) < most);
+    let behind: Vec<String> = behind.map(|member| escaped(member.name.as_bytes())).collect();
+    match behind.is_empty() || most <= status.level {
+        true => status.level.to_string(),
+        false => format!("{} ({most} when {} can)", status.level, behind.join(", ")),
+    }
 }
 
 /// Whose clock is off, and by how much, in words.
@@ -90,9 +103,12 @@ pub fn members(members: &[MemberStatus]) -> String {
             if member.is_self || member.reachable { "yes" } else { "no" }.to_string(),
             seen,
             member.behind.map_or("-".to_string(), |entries| entries.to_string()),
+            member.version.as_ref().map_or("-".to_string(), |version| escaped(version.as_bytes())),
+            member.level.map_or("-".to_string(), |level| level.to_string()),
         ]
     };
-    let heading = ["ID", "NAME", "ADDRESS", "KIND", "REACHABLE", "HEARD", "BEHIND"];
+    let heading =
+        ["ID", "NAME", "ADDRESS", "KIND", "REACHABLE", "HEARD", "BEHIND", "VERSION", "LEVEL"];
     table(&heading, members, row)
 }
 

@@ -45,7 +45,9 @@ impl Plan {
             | Change::Granted { .. }
             | Change::SessionOpened { .. }
             | Change::SessionEnded { .. }
-            | Change::Members => {}
+            | Change::Members
+            | Change::Programs
+            | Change::Level { .. } => {}
         }
     }
 

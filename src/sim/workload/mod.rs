@@ -9,7 +9,9 @@ use super::history::Operation;
 use super::scene::{Action, Request, Scene};
 use super::{MICROSECOND, MILLISECOND};
 use crate::replica::{Answer, Batch, Failure};
-use crate::tree::{Change, Command, Ino, NewNode, Place, RenameHow, Reply, SessionId, Write, Zxid};
+use crate::tree::{
+    Change, Command, Ino, Level, NewNode, Place, RenameHow, Reply, SessionId, Write, Zxid,
+};
 use locking::Wish;
 use std::collections::BTreeMap;
 
@@ -78,6 +80,9 @@ enum Ask {
         line: Vec<u8>,
     },
     Number,
+    Probe {
+        level: Level,
+    },
     /// Its reply says nothing the end would not show.
     Other,
     Lock(Wish),
@@ -243,7 +248,7 @@ impl Workload {
         let register = scene.dice.roll(layout::REGISTERS);
         self.serial += 1;
         let name = format!("client{client}.{}", self.serial).into_bytes();
-        match scene.dice.roll(20) {
+        match scene.dice.roll(21) {
             0..=5 => {
                 let ino = layout::find(scene.tree, &layout::register(register))?;
                 let command = write(ino, Place::Replace(0), &name);
@@ -267,7 +272,11 @@ impl Workload {
                 let command = layout::make(parent, &name, NewNode::File);
                 self.ask(client, Ask::Other, command, scene);
             }
-            14 | 15 => {
+            14 => {
+                let level = 1 + scene.dice.roll(5) as Level;
+                self.ask(client, Ask::Probe { level }, Command::Probe { level }, scene);
+            }
+            15 | 16 => {
                 let command = some_move(name, scene)?;
                 self.ask(client, Ask::Other, command, scene);
             }
@@ -337,6 +346,10 @@ impl Workload {
                     scene.checker.violated(scene.now, what);
                 }
             },
+            Ask::Probe { level } if level > scene.tree.level() => {
+                let what = format!("a command of level {level} takes effect below it");
+                scene.checker.violated(scene.now, what);
+            }
             _ => {}
         }
     }
