@@ -63,17 +63,17 @@ pub trait BulkHandler: Send + Sync {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum Request {
+pub(super) enum Request {
     Push { kind: String, name: String, length: u64 },
     Fetch { kind: String, name: String, offset: u64, length: u64 },
 }
 
 /// An error as it crosses the wire: its errno, so that the other side can tell kinds apart.
 #[derive(Debug, Encode, Decode)]
-struct RemoteError {
-    errno: Option<i32>,
-    not_found: bool,
-    text: String,
+pub(super) struct RemoteError {
+    pub errno: Option<i32>,
+    pub not_found: bool,
+    pub text: String,
 }
 
 impl Bulk {

@@ -11,6 +11,8 @@ pub mod connection;
 mod former;
 pub mod frame;
 mod gate;
+#[cfg(test)]
+mod golden;
 mod hello;
 pub mod identity;
 mod link;

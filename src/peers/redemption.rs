@@ -40,13 +40,13 @@ pub enum Joiner {
 
 /// What one comes by.
 #[derive(Clone, Debug, Encode, Decode)]
-enum Granted {
+pub(super) enum Granted {
     /// The key file's text: a replica makes its certificates itself.
     Key(String),
     Certificate(MountGrant),
 }
 
-type Grant = Result<Granted, Denial>;
+pub(super) type Grant = Result<Granted, Denial>;
 
 /// Why one does not come by a token.
 #[derive(Clone, Debug, Encode, Decode)]
