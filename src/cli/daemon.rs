@@ -51,7 +51,11 @@ fn run_once(
     memory: &mut Memory,
     announce: impl Fn(),
 ) -> Result<(), (Error, bool)> {
-    let node = config.node().and_then(Node::start).map_err(|error| (error, false))?;
+    let start = config.node().and_then(|mut node| {
+        node.program = super::PROGRAM.get().cloned().unwrap_or(node.program);
+        Node::start(node)
+    });
+    let node = start.map_err(|error| (error, false))?;
     let outcome = serve(config, &node, stop, memory, announce);
     node.stop();
     outcome.map_err(|error| (error, node.is_founding()))

@@ -27,10 +27,12 @@ mod token;
 mod up;
 
 use crate::error::Error;
+use crate::node::Program;
 use clap::{Parser, Subcommand};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// A filesystem that keeps a cluster in agreement: every host mounts the same tree, and `ls`,
 /// `echo`, `mv` and `flock` are its client library.
@@ -71,6 +73,15 @@ enum Verb {
     Role(role::Args),
     Lock(lock::Args),
     Bench(bench::Args),
+}
+
+/// What runs here, if it is not [`Program::this`].
+static PROGRAM: OnceLock<Program> = OnceLock::new();
+
+/// [`main`], of a program that can do another feature level: for tests of upgrades.
+pub fn main_as(program: Program) -> ExitCode {
+    PROGRAM.get_or_init(|| program);
+    main()
 }
 
 /// Parses the arguments, runs the verb, tells an error.

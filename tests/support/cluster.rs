@@ -38,6 +38,8 @@ pub struct Replica {
     pub address: String,
     pub data: PathBuf,
     pub mount: PathBuf,
+    /// What runs at its next start.
+    pub program: PathBuf,
     /// The network namespace it runs in, for a replica on a host of its own.
     pub namespace: Option<String>,
     /// Where it joins a running cluster, if it does not found one.
@@ -53,28 +55,33 @@ impl Cluster {
     }
 
     pub fn start_with(count: usize, settings: Settings) -> Cluster {
+        Cluster::start_as(Path::new(KEEPFS), count, settings)
+    }
+
+    /// Replicas that run `program`.
+    pub fn start_as(program: &Path, count: usize, settings: Settings) -> Cluster {
         let listeners: Vec<_> =
             (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = listeners.iter().map(|l| (l.local_addr().unwrap().to_string(), None));
         let addresses: Vec<_> = addresses.collect();
         drop(listeners);
-        Cluster::of(addresses, settings)
+        Cluster::of(program, addresses, settings)
     }
 
     /// A replica at each (address, namespace).
     pub fn at(addresses: Vec<(String, Option<String>)>) -> Cluster {
-        Cluster::of(addresses, SETTINGS)
+        Cluster::of(Path::new(KEEPFS), addresses, SETTINGS)
     }
 
-    fn of(addresses: Vec<(String, Option<String>)>, settings: Settings) -> Cluster {
+    fn of(program: &Path, addresses: Vec<(String, Option<String>)>, settings: Settings) -> Cluster {
         let dir = tempfile::Builder::new().prefix("keepfs-test-").tempdir().unwrap();
         let replicas = NAMES.into_iter().zip(addresses);
         let replicas = replicas.map(|(name, (address, namespace))| {
             let (data, mount) = (dir.path().join("data").join(name), dir.path().join(name));
             key::give(&data);
             fs::create_dir(&mount).unwrap();
-            let (joins, process) = (None, None);
-            Replica { name, address, data, mount, namespace, joins, settings, process }
+            let (program, joins, process) = (program.to_owned(), None, None);
+            Replica { name, address, data, mount, program, namespace, joins, settings, process }
         });
         let replicas = replicas.collect();
         let mut cluster = Cluster { replicas, dir };
@@ -92,9 +99,9 @@ impl Cluster {
         fs::create_dir(&mount).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (address, joins) = (free.to_string(), Some(self.replicas[0].address.clone()));
-        let (namespace, settings, process) = (None, SETTINGS, None);
+        let (program, namespace, settings, process) = (KEEPFS.into(), None, SETTINGS, None);
         let mut replica =
-            Replica { name, address, data, mount, namespace, joins, settings, process };
+            Replica { name, address, data, mount, program, namespace, joins, settings, process };
         replica.run("");
         replica.wait_ready();
         self.replicas.push(replica);
@@ -160,11 +167,11 @@ impl Replica {
     fn run(&mut self, founders: &str) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = match &self.namespace {
-            None => Command::new(KEEPFS),
+            None => Command::new(&self.program),
             Some(namespace) => {
                 // Not `ip netns exec`: that would hide the mount from us.
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{namespace}")).arg(KEEPFS);
+                command.arg(format!("--net=/run/netns/{namespace}")).arg(&self.program);
                 command
             }
         };
