@@ -37,9 +37,12 @@ impl World {
 
     /// One that is down has it when it starts again.
     pub fn upgrade(&mut self, host: usize, level: Level) {
+        if self.calm {
+            return;
+        }
         let newer = self.hosts[host].program.level.max(level);
         self.hosts[host].program = program(newer);
-        if self.hosts[host].running.is_some() && !self.calm {
+        if self.hosts[host].running.is_some() {
             self.crash(host);
             let away = self.dice.between(10 * MILLISECOND, SECOND / 4);
             self.at(away, Event::Start { host });
