@@ -5,6 +5,7 @@ pub mod config;
 pub mod cow;
 pub mod disk;
 pub mod error;
+pub mod exposition;
 pub mod limits;
 pub mod mailbox;
 pub mod mount;

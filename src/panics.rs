@@ -6,7 +6,7 @@
 //! Excepted are calls into crates that panic where they should return an error, because of what a
 //! disk holds: [`contained`]. Threads that such crates start have no name, and a panic of one comes
 //! back to the caller, now or when it waits for the thread. All threads of this program have a
-//! name; `tests/tidy.rs` sees to it.
+//! name; `tests/tidy/` sees to it.
 
 use log::error;
 use std::any::Any;

@@ -7,8 +7,8 @@ mod speed;
 
 use speed::bars::judge;
 use speed::cpu::used;
+use speed::operations;
 use speed::recorder::{Figure, Plan, Recorder};
-use speed::workloads;
 use std::time::{Duration, Instant};
 
 fn figure(operation: &'static str, subject: &str, p50_us: f64, cpu: f64) -> Figure {
@@ -26,13 +26,13 @@ fn figure(operation: &'static str, subject: &str, p50_us: f64, cpu: f64) -> Figu
 #[test]
 fn each_bar_is_judged_by_its_own_base() {
     let figures = [
-        figure(workloads::STAT, "keepfs", 1.2, 0.0),
-        figure(workloads::STAT, "tmpfs", 1.0, 0.0),
-        figure(workloads::OVERWRITE, "keepfs", 400.0, 0.0),
-        figure(workloads::OVERWRITE, "disk", 170.0, 0.0),
-        figure(workloads::OVERWRITE, "null", 30.0, 0.0),
-        figure(workloads::WRITERS, "keepfs", 900.0, 20.0),
-        figure(workloads::WRITERS, "null", 900.0, 90.0),
+        figure(operations::STAT, "keepfs", 1.2, 0.0),
+        figure(operations::STAT, "tmpfs", 1.0, 0.0),
+        figure(operations::OVERWRITE, "keepfs", 400.0, 0.0),
+        figure(operations::OVERWRITE, "disk", 170.0, 0.0),
+        figure(operations::OVERWRITE, "null", 30.0, 0.0),
+        figure(operations::WRITERS, "keepfs", 900.0, 20.0),
+        figure(operations::WRITERS, "null", 900.0, 90.0),
     ];
     let met: Vec<_> = judge(&figures, 1).iter().map(|bar| (bar.measured, bar.met)).collect();
     assert_eq!(met, [(1.2, true), (2.0, false), (40.0, false)]);

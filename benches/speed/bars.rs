@@ -1,8 +1,8 @@
 //! What keepfs promises of its speed, and whether this run kept it.
 
+use super::operations;
 use super::pair;
 use super::recorder::Figure;
-use super::workloads;
 use serde::Serialize;
 
 /// One promise: `measured` shall not exceed `limit`.
@@ -33,21 +33,21 @@ pub fn judge(figures: &[Figure], replicas: usize) -> Vec<Bar> {
         }));
     };
     let ratio = |ours: Option<f64>, base: Option<f64>| Some(ours? / base?);
-    for operation in [workloads::STAT, workloads::READDIR] {
+    for operation in [operations::STAT, operations::READDIR] {
         let measured = ratio(ours(operation), p50(operation, "tmpfs"));
         bar(&format!("{operation}: p50 against tmpfs"), "x", measured, 1.3);
     }
-    let measured = ratio(ours(workloads::OPEN), p50(workloads::OPEN, "null"));
-    bar(&format!("{}: p50 against a null FUSE", workloads::OPEN), "x", measured, 1.2);
+    let measured = ratio(ours(operations::OPEN), p50(operations::OPEN, "null"));
+    bar(&format!("{}: p50 against a null FUSE", operations::OPEN), "x", measured, 1.2);
 
-    let commit = ours(workloads::OVERWRITE);
+    let commit = ours(operations::OVERWRITE);
     if replicas == 1 {
-        let disk = p50(workloads::OVERWRITE, "disk");
-        let base = disk.zip(p50(workloads::OVERWRITE, "null")).map(|(disk, null)| disk + null);
+        let disk = p50(operations::OVERWRITE, "disk");
+        let base = disk.zip(p50(operations::OVERWRITE, "null")).map(|(disk, null)| disk + null);
         bar("overwrite, one writer: p50 against disk + null FUSE", "x", ratio(commit, base), 1.5);
     }
     if let Some(limit) = [(1, 35.0), (3, 110.0)].iter().find(|(size, _)| *size == replicas) {
-        let mut writers = figures.iter().filter(|figure| figure.operation == workloads::WRITERS);
+        let mut writers = figures.iter().filter(|figure| figure.operation == operations::WRITERS);
         let cpu = writers.find(|figure| figure.subject == "keepfs").map(Figure::cpu_sum_us);
         bar("64 writers: CPU of all daemons for a write", "us", cpu, limit.1);
     }

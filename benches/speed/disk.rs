@@ -1,8 +1,8 @@
 //! What durability costs without a filesystem of ours: a raw log file on the data directory's disk.
 
+use super::operations::{APPEND, OVERWRITE};
 use super::recorder::Recorder;
 use super::subject::scratch_path;
-use super::workloads::{APPEND, OVERWRITE};
 use keepfs::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Write};

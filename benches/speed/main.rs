@@ -14,6 +14,7 @@ pub mod cpu;
 mod disk;
 mod mounts;
 mod null_fs;
+pub mod operations;
 mod pair;
 pub mod recorder;
 mod report;
@@ -76,9 +77,9 @@ fn measure(dir: &Path, other: Option<PathBuf>, quick: bool, json: bool) -> Resul
     for workload in workloads::ALL {
         for _ in 0..recorder.rounds() {
             for subject in &subjects {
-                recorder.turn(subject, workload)?;
+                workload.on(subject, &mut recorder)?;
             }
-            recorder.disk_turn(&disk, workload)?;
+            workload.on_disk(&disk, &mut recorder)?;
         }
     }
     if let Some(other) = &other

@@ -1,9 +1,7 @@
 //! Times operations in rounds, and keeps every sample.
 
 use super::cpu;
-use super::disk::Disk;
 use super::subject::Subject;
-use super::workloads::Workload;
 use keepfs::error::Error;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -81,18 +79,14 @@ impl Recorder {
         self.plan.rounds
     }
 
-    /// Lets `subject` have its turn at `workload`, in its directory: names are looked up from
-    /// there, so that the depth of a mount point does not count.
-    pub fn turn(&mut self, subject: &Subject, workload: &Workload) -> Result<(), Error> {
-        self.in_directory(subject.path(), |recorder| {
-            (workload.on_files)(&mut Turn { recorder, subject })
-        })
-    }
-
-    /// The raw log file's turn at it, if it has one.
-    pub fn disk_turn(&mut self, disk: &Disk, workload: &Workload) -> Result<(), Error> {
-        let Some(on_disk) = workload.on_disk else { return Ok(()) };
-        on_disk(disk, self).map_err(Error::file("measure", disk.path()))
+    /// Lets `subject` have its turn at `work`, in its directory: names are looked up from there, so
+    /// that the depth of a mount point does not count.
+    pub fn turn(
+        &mut self,
+        subject: &Subject,
+        work: impl FnOnce(&mut Turn<'_>) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        self.in_directory(subject.path(), |recorder| work(&mut Turn { recorder, subject }))
     }
 
     fn in_directory(

@@ -1,7 +1,10 @@
 //! The operations measured, each on every subject.
 
 use super::disk::Disk;
+use super::operations::{APPEND, CREATE, OPEN, OVERWRITE, READDIR, RENAME, STAT, UNLINK, WRITERS};
 use super::recorder::{Recorder, Turn};
+use super::subject::Subject;
+use keepfs::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -15,6 +18,19 @@ pub struct Workload {
     pub on_disk: Option<fn(&Disk, &mut Recorder) -> io::Result<()>>,
 }
 
+impl Workload {
+    /// A subject's turn at it.
+    pub fn on(&self, subject: &Subject, recorder: &mut Recorder) -> Result<(), Error> {
+        recorder.turn(subject, self.on_files)
+    }
+
+    /// The raw log file's turn at it, if it has one.
+    pub fn on_disk(&self, disk: &Disk, recorder: &mut Recorder) -> Result<(), Error> {
+        let Some(on_disk) = self.on_disk else { return Ok(()) };
+        on_disk(disk, recorder).map_err(Error::file("measure", disk.path()))
+    }
+}
+
 pub const ALL: &[Workload] = &[
     Workload { on_files: stat, on_disk: None },
     Workload { on_files: readdir, on_disk: None },
@@ -24,16 +40,6 @@ pub const ALL: &[Workload] = &[
     Workload { on_files: names, on_disk: None },
     Workload { on_files: many_writers, on_disk: None },
 ];
-
-pub const STAT: &str = "stat, cached";
-pub const READDIR: &str = "readdir, 100 entries";
-pub const OPEN: &str = "open+read+close, cached";
-pub const OVERWRITE: &str = "overwrite 100 B";
-pub const APPEND: &str = "append 100 B";
-pub const CREATE: &str = "create";
-pub const RENAME: &str = "rename";
-pub const UNLINK: &str = "unlink";
-pub const WRITERS: &str = "64 writers, 64 files";
 
 const DATA: [u8; 100] = [b'k'; 100];
 

@@ -1,6 +1,6 @@
 //! What backup counts.
 
-use std::fmt::Write;
+use crate::exposition::Page;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters since the start; read without order between them.
@@ -47,16 +47,9 @@ impl Metrics {
 
     /// Prometheus text format; `active` is the number of streams being written.
     pub fn render(&self, active: usize) -> String {
-        let mut text = String::new();
-        let mut line = |name: &str, kind: &str, help: &str, value: u64| {
-            let _ = writeln!(
-                text,
-                "# HELP keepfs_backup_{name} {help}\n# TYPE keepfs_backup_{name} {kind}\n\
-                 keepfs_backup_{name} {value}"
-            );
-        };
+        let mut page = Page::new("keepfs_backup");
         let mut counter = |name: &str, help: &str, value: &AtomicU64| {
-            line(name, "counter", help, value.load(Ordering::Relaxed));
+            page.counter(name, help, value.load(Ordering::Relaxed));
         };
         counter("taken_bytes_total", "Bytes of streams taken from writers.", &self.taken_bytes);
         counter("streams_stored_total", "Streams that became snapshots.", &self.stored);
@@ -67,7 +60,7 @@ impl Metrics {
         counter("fetched_bytes_total", "Bytes of them.", &self.fetched_bytes);
         counter("received_files_total", "Repository files peers pushed.", &self.received_files);
         counter("read_bytes_total", "Bytes of snapshots given to readers.", &self.read_bytes);
-        line("streams_active", "gauge", "Streams being written.", active as u64);
-        text
+        page.gauge("streams_active", "Streams being written.", active);
+        page.finish()
     }
 }

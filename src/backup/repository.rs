@@ -4,7 +4,6 @@
 
 use super::catalogue::Catalogue;
 use super::credentials::Credentials;
-use super::engine::Engine;
 use super::files::{FileId, FileKind, RepositoryFile};
 use super::metrics::Metrics;
 use super::peers::{Name, Peer, Peers};
@@ -201,17 +200,17 @@ impl Repositories {
     }
 
     /// The host's repository, made if this is its first stream. When two replicas make it at once,
-    /// both get the one the log took.
+    /// both get the one the log took. `create` makes a new one's credentials, and writes nothing.
     pub fn of_host_or_new(
         &self,
         host: &str,
         catalogue: &dyn Catalogue,
-        engine: &dyn Engine,
+        create: impl FnOnce() -> Result<Credentials, Error>,
     ) -> Result<Arc<Repository>, Error> {
         if let Some(repository) = self.of_host(host, catalogue)? {
             return Ok(repository);
         }
-        let mine = engine.create()?;
+        let mine = create()?;
         let chosen = Credentials::from_json(&catalogue.found(host, &mine.to_json())?)?;
         if chosen.repository == mine.repository {
             log::info!("backup: made the repository of {host}, {}", chosen.repository.short());

@@ -102,7 +102,9 @@ impl Stream {
         let context = &self.context;
         let engine = &*context.engine;
         let repository =
-            context.repositories.of_host_or_new(&self.host, &*context.catalogue, engine)?;
+            context
+                .repositories
+                .of_host_or_new(&self.host, &*context.catalogue, || engine.create())?;
         let replication = Replication::start(&repository, &*context.peers)?;
         let label = Label { host: self.host.clone(), started: self.started };
         let progress = Arc::new(Progress {

@@ -1,17 +1,14 @@
 //! `keepfs token`: one line that lets a host join.
 
-use super::control::Daemon;
+use super::control::{Daemon, TokenRow};
 use crate::config::Span;
 use crate::error::Error;
 use crate::mount::control::table;
-use crate::node::TokenView;
 use crate::peers::identity::Token;
 use crate::peers::identity::token::PREFIX;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Print a token: one line by which a host joins, without a copy of the key.
 ///
@@ -60,62 +57,6 @@ enum Verb {
         /// Its id, as `list` shows it, or the token itself.
         id: String,
     },
-}
-
-/// A token, as the control socket tells of it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct TokenRow {
-    /// Sixteen hexadecimal digits.
-    id: String,
-    role: String,
-    /// Only for one of this name.
-    name: Option<String>,
-    /// By the cluster's time, nanoseconds since the epoch.
-    expires: u64,
-    /// How many may come by it, in all.
-    uses: u32,
-    left: u32,
-    /// How many mounts are here by it.
-    mounts: u32,
-    /// `valid`, `expired`, `revoked` or `used`: whether one may still come by it.
-    state: String,
-    /// Until it expires, seconds.
-    seconds_left: u64,
-}
-
-impl TokenRow {
-    /// `now`: the cluster's time, as `expires` is.
-    pub fn of(token: &TokenView<'_>, now: u64) -> TokenRow {
-        let state = match () {
-            () if token.revoked => "revoked",
-            () if token.expires <= now => "expired",
-            () if token.left == 0 => "used",
-            () => "valid",
-        };
-        TokenRow {
-            id: format!("{:016x}", token.id),
-            role: if token.terms.mount { "mount" } else { "replica" }.into(),
-            name: token.terms.name.clone(),
-            expires: token.expires,
-            uses: token.terms.uses,
-            left: token.left,
-            mounts: token.admits,
-            state: state.into(),
-            seconds_left: Duration::from_nanos(token.expires.saturating_sub(now)).as_secs(),
-        }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.id.clone(),
-            self.role.clone(),
-            self.name.clone().unwrap_or_else(|| "-".into()),
-            format!("{} of {}", self.left, self.uses),
-            self.mounts.to_string(),
-            format!("{}s", self.seconds_left),
-            self.state.clone(),
-        ]
-    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, Error> {

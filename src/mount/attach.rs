@@ -16,6 +16,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Where the kernel's FUSE takes filesystems.
+pub(super) const DEVICE: &str = "/dev/fuse";
 /// What mounts and unmounts for a user who may not.
 const HELPER: &str = "fusermount3";
 /// Options of the filesystem, however it is mounted.
@@ -35,7 +37,7 @@ pub fn attach(mountpoint: &Path, everyone: bool) -> io::Result<OwnedFd> {
 fn attach_directly(mountpoint: &Path, others: &str) -> Result<OwnedFd, Errno> {
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
     let mode = fs::metadata(mountpoint).map_err(errno)?.permissions().mode();
-    let device = OpenOptions::new().read(true).write(true).open(mounts::DEVICE).map_err(errno)?;
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE).map_err(errno)?;
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let options = format!(
         "fd={},rootmode={mode:o},user_id={uid},group_id={gid},{OPTIONS}{others}",

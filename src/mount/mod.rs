@@ -12,7 +12,7 @@
 //! * [`locks`], [`tickets`] and [`stream`] answer later than others; [`waiters`], [`interrupts`],
 //!   [`releases`], [`processes`] and [`process_watch`] are what they stand on.
 //! * [`attach`] mounts and unmounts, for `fuser` would unmount what others put in our place;
-//!   [`mounts`] knows what is mounted where.
+//!   [`mounts`] knows what is mounted where, [`mountpoint`] whether a directory can be mounted on.
 //! * [`proc`] is the one door to `/proc`, and says what in it may wait; [`aside`] has the threads
 //!   for that.
 
@@ -30,6 +30,7 @@ pub mod interrupts;
 mod kernel;
 mod locks;
 mod mapped;
+pub mod mountpoint;
 pub mod mounts;
 mod notify;
 mod opened;

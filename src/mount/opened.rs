@@ -1,7 +1,6 @@
 //! [`OpenReply`]: OPEN and CREATE end alike.
 
 use super::attr::{GENERATION, file_attr};
-use super::handles::Handle;
 use crate::tree::Attributes;
 use fuser::{Errno, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
 use std::time::Duration;
@@ -16,16 +15,15 @@ impl OpenReply {
     /// `attributes` and `ttl` matter to CREATE only; the caller has counted its lookup.
     pub fn opened(
         self,
-        handle: &Handle,
+        handle: FileHandle,
         flags: FopenFlags,
         attributes: &Attributes,
         ttl: Duration,
     ) {
-        let fh = FileHandle(handle.fh);
         match self {
-            OpenReply::Open(reply) => reply.opened(fh, flags),
+            OpenReply::Open(reply) => reply.opened(handle, flags),
             OpenReply::Create(reply) => {
-                reply.created(&ttl, &file_attr(attributes), GENERATION, fh, flags);
+                reply.created(&ttl, &file_attr(attributes), GENERATION, handle, flags);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A process that closes a file of ours in `execve` holds its exec lock until we have answered, and
 //! what the kernel guards by that lock (`stat io maps environ wchan stack auxv`, and the links `exe
 //! cwd root fd/N ns/*`) waits for it, unkillably. Nothing of that kind is read here, but for
-//! [`stat_of_exiting`], which says why it may be. `tests/tidy.rs` keeps everyone else away.
+//! [`stat_of_exiting`], which says why it may be. `tests/tidy/` keeps everyone else away.
 //!
 //! Ids are of the daemon's pid namespace, as the kernel puts them into requests. Where a process is
 //! meant, any of its threads will do.

@@ -4,7 +4,7 @@ use super::adapter::Adapter;
 use super::attach::{self, Held};
 use super::kernel::Kernel;
 use super::notify::Notifier;
-use super::{Mount, MountConfig, adopt, interrupts, mounts};
+use super::{Mount, MountConfig, adopt, interrupts, mountpoint, mounts};
 use crate::error::Error;
 use crate::node::{Event, Node};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -35,7 +35,7 @@ pub struct MountHandle {
 
 pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Error> {
     let as_root = is_root();
-    let mountpoint = mounts::prepare(&config.mountpoint)?;
+    let mountpoint = mountpoint::prepare(&config.mountpoint)?;
     let events = node.subscribe();
     warn_of_request_timeout();
     let failed = |source: io::Error| explain(&mountpoint, &source);
@@ -232,7 +232,7 @@ impl MountHandle {
     fn take_away(&self) {
         if self.has_ended(Duration::ZERO) {
             // Aborted rather than unmounted, it is still in the way.
-            return mounts::clear_dead(&self.mountpoint, self.mount.device.get().map(|d| &**d));
+            return mountpoint::clear_dead(&self.mountpoint, self.mount.device.get().map(|d| &**d));
         }
         // To hold it would make it busy.
         let is_busy = attach::is_busy(&self.mountpoint);

@@ -19,7 +19,7 @@ use crate::tree::{
     TicketInfo, Zxid,
 };
 use arrivals::{Arrivals, Asker};
-use fuser::{Errno, FopenFlags, ReplyCreate, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::io;
@@ -328,7 +328,7 @@ impl Mount {
         if reply.is_create() {
             self.inodes.looked_up(ticket);
         }
-        reply.opened(&handle, fopen, &attributes, Duration::ZERO);
+        reply.opened(FileHandle(handle.fh), fopen, &attributes, Duration::ZERO);
     }
 
     /// Gives up a ticket of this mount's, waiting or holding.

@@ -7,12 +7,6 @@ use crate::peers::{Reason, TurnedAway};
 use crate::replica::{Input, Meeting, keep_met};
 use crate::tree::{Incarnation, Member, ReplicaId};
 use log::error;
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
-
-/// The members that say they belong to another cluster.
-#[derive(Default)]
-pub struct Refusals(Mutex<BTreeSet<ReplicaId>>);
 
 /// See [`crate::peers::PeerHandler::meet`].
 pub fn meet(
@@ -33,7 +27,7 @@ pub fn meet(
     };
     member.incarnation = incarnation;
     identity.heard.insert(id, start);
-    shared.refusals.0.lock().remove(&id);
+    shared.strangers.lock().remove(&id);
     keep(shared, &mut kept, identity)?;
     if first {
         shared.peers.keep_met(id, incarnation);
@@ -81,7 +75,7 @@ pub fn turned_away(shared: &Shared, by: ReplicaId, why: &TurnedAway) {
         Reason::Cluster => {
             let members = shared.identity.lock().members.clone();
             let voters = members.iter().filter(|member| !member.learner).count();
-            let mut others = shared.refusals.0.lock();
+            let mut others = shared.strangers.lock();
             if others.insert(by) {
                 error!("{}", why.text);
             }

@@ -6,8 +6,9 @@ mod place;
 mod restore;
 mod subscriber;
 
+use super::arrived::Arrived;
 use super::shared::{Job, Shared, refuse};
-use super::snapshots::{self, Arrived, Trigger};
+use super::snapshots::{self, Trigger};
 use super::{Done, Event, acquaintance, clock};
 use crate::mailbox::Taken;
 use crate::replica::{

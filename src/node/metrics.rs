@@ -1,8 +1,7 @@
-//! Counters of one node, and how they read in the Prometheus text format.
+//! Counters of one node.
 
-use super::shared::Shared;
+use crate::exposition::{Histogram, Page};
 use crate::replica::{Answer, Failure};
-use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,19 +18,19 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 #[derive(Default)]
 pub struct Metrics {
-    submitted: Counter,
-    replies: Counter,
-    refusals: Counter,
-    failures: Counter,
-    entries_applied: Counter,
-    batches_applied: Counter,
+    pub submitted: Counter,
+    pub replies: Counter,
+    pub refusals: Counter,
+    pub failures: Counter,
+    pub entries_applied: Counter,
+    pub batches_applied: Counter,
     sync_buckets: [Counter; SYNC_BOUNDS.len()],
     syncs: Counter,
     sync_micros: Counter,
@@ -66,88 +65,15 @@ impl Metrics {
         self.syncs.add(1);
         self.sync_micros.add(micros);
     }
-}
-
-/// Text under construction.
-struct Page(String);
-
-impl Page {
-    fn metric(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        let _ = write!(
-            self.0,
-            "# HELP keepfs_{name} {help}\n# TYPE keepfs_{name} {kind}\nkeepfs_{name} {value}\n"
-        );
+    /// The time of each append and fdatasync of the log.
+    pub fn render_syncs(&self, page: &mut Page) {
+        let counted = SYNC_BOUNDS.iter().zip(&self.sync_buckets);
+        let histogram = Histogram {
+            buckets: &mut counted.map(|(bound, bucket)| (*bound as f64 / 1e6, bucket.get())),
+            count: self.syncs.get(),
+            sum: self.sync_micros.get() as f64 / 1e6,
+        };
+        let help = "Append and fdatasync of one batch of the log.";
+        page.histogram("log_sync_seconds", help, histogram);
     }
-
-    fn counter(&mut self, name: &str, help: &str, counter: &Counter) {
-        self.metric(name, "counter", help, counter.get());
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, "gauge", help, value);
-    }
-
-    fn syncs(&mut self, metrics: &Metrics) {
-        let name = "keepfs_log_sync_seconds";
-        let _ = writeln!(self.0, "# HELP {name} Append and fdatasync of one batch of the log.");
-        let _ = writeln!(self.0, "# TYPE {name} histogram");
-        let mut below = 0;
-        for (bound, bucket) in SYNC_BOUNDS.iter().zip(&metrics.sync_buckets) {
-            below += bucket.get();
-            let seconds = *bound as f64 / 1e6;
-            let _ = writeln!(self.0, "{name}_bucket{{le=\"{seconds}\"}} {below}");
-        }
-        let (count, sum) = (metrics.syncs.get(), metrics.sync_micros.get() as f64 / 1e6);
-        let _ = writeln!(self.0, "{name}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(self.0, "{name}_sum {sum}\n{name}_count {count}");
-    }
-}
-
-/// Everything, as one page.
-pub fn render(shared: &Shared) -> String {
-    let metrics = &shared.metrics;
-    let mut page = Page(String::with_capacity(8 << 10));
-    page.counter("commands_total", "Changes asked for here.", &metrics.submitted);
-    page.counter("replies_total", "Changes that took effect.", &metrics.replies);
-    page.counter("refusals_total", "Changes the tree refused.", &metrics.refusals);
-    page.counter(
-        "failures_total",
-        "Changes that failed or whose end is unknown.",
-        &metrics.failures,
-    );
-    page.counter("entries_applied_total", "Log entries applied.", &metrics.entries_applied);
-    page.counter("batches_applied_total", "Batches of entries applied.", &metrics.batches_applied);
-    page.syncs(metrics);
-    page.counter("snapshots_written_total", "Tree snapshots made.", &metrics.snapshots_written);
-    page.counter("snapshots_sent_total", "Snapshots sent to peers.", &metrics.snapshots_sent);
-    page.counter(
-        "snapshots_restored_total",
-        "Snapshots that replaced the tree.",
-        &metrics.snapshots_restored,
-    );
-    let status = shared.status.lock().clone();
-    page.gauge("term", "Raft term.", status.term);
-    page.gauge("is_leader", "1 on the leader.", u8::from(status.role == "leader"));
-    page.gauge("has_quorum", "1 while changes can commit.", u8::from(status.quorum));
-    page.gauge("commit_index", "Last index known to be committed.", status.commit);
-    page.gauge("applied_index", "Last index applied to the tree.", status.applied);
-    page.gauge("log_first_index", "First index of the log.", status.log_first);
-    page.gauge("log_last_index", "Last index of the log.", status.log_last);
-    page.gauge("log_bytes", "Size of the log's files.", shared.disk.bytes());
-    page.gauge("waiting_proposals", "Changes asked for here, unanswered.", status.waiting);
-    page.gauge("inbox_length", "Jobs that wait for the replica.", shared.inbox.len());
-    page.gauge("persist_length", "Jobs that wait for the disk.", shared.persist.len());
-    page.gauge("peer_queue_length", "Messages that wait for peers.", shared.peers.queued());
-    let (usage, sessions, locks) = {
-        let tree = shared.tree.read();
-        (tree.usage(), tree.session_count(), tree.lock_count())
-    };
-    page.gauge("sessions", "Live sessions.", sessions);
-    page.gauge("locks", "Locks held and waited for.", locks);
-    page.gauge("tree_inodes", "Inodes in the tree.", usage.inodes);
-    page.gauge("tree_inodes_max", "Their limit.", usage.limits.inodes);
-    page.gauge("tree_bytes", "Data, names and xattrs in the tree.", usage.bytes);
-    page.gauge("tree_bytes_max", "Their limit.", usage.limits.tree_bytes);
-    page.gauge("tree_orphans", "Unlinked inodes that are still open.", usage.orphans);
-    page.0
 }

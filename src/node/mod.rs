@@ -10,14 +10,17 @@
 
 mod acquaintance;
 mod address;
+mod arrived;
 mod belief;
 mod clock;
 mod driver;
 mod identify;
 mod metrics;
 pub mod offline;
+mod peer_handler;
 mod persist;
 mod recovery;
+mod scrape;
 mod shared;
 mod snapshots;
 mod start;
@@ -252,7 +255,7 @@ impl Node {
 
     /// Counters and gauges in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        metrics::render(self.shared())
+        scrape::render(self.shared())
     }
 
     /// The cluster's key file, which an operator may change while the node runs.

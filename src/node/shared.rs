@@ -1,21 +1,21 @@
 //! What the threads of one node share.
 
-use super::acquaintance::{self, Refusals};
+use super::arrived::Arrived;
 use super::belief::Belief;
 use super::metrics::Metrics;
-use super::snapshots::Arrived;
-use super::{Done, Event, NodeConfig, tokens};
+use super::{Done, Event, NodeConfig};
 use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
 use crate::mailbox::Mailbox;
 use crate::panics;
-use crate::peers::{Denial, PeerHandler, Peers, TurnedAway};
+use crate::peers::Peers;
 use crate::replica::{
     Answer, Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Command, Incarnation, Level, Member, ReplicaId, Reply, SessionId, Tree, Zxid};
+use crate::tree::{Command, Incarnation, Level, ReplicaId, Reply, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,8 +23,6 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Messages of peers that wait for the driver before their connections are no longer read.
-const INBOX_CROWDED: usize = 4096;
 /// For a leader to be found, and a membership change to commit.
 const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -58,7 +56,8 @@ pub struct Shared {
     /// As of the last tick.
     pub status: Mutex<ReplicaStatus>,
     pub metrics: Metrics,
-    pub refusals: Refusals,
+    /// The members that say they belong to another cluster.
+    pub strangers: Mutex<BTreeSet<ReplicaId>>,
     failed: OnceLock<String>,
     refused: AtomicBool,
 }
@@ -153,7 +152,7 @@ impl Shared {
             mounted: AtomicBool::new(false),
             status: Mutex::new(parts.status),
             metrics: Metrics::default(),
-            refusals: Refusals::default(),
+            strangers: Mutex::default(),
             failed: OnceLock::new(),
             refused: AtomicBool::new(false),
         }
@@ -260,60 +259,6 @@ pub fn refuse(job: Job) {
             let _ = answer.send(Err("this replica is stopping".into()));
         }
         _ => {}
-    }
-}
-
-impl PeerHandler for Shared {
-    fn received(&self, from: ReplicaId, messages: Vec<PeerMessage>) {
-        self.inbox.send_all_within(INBOX_CROWDED, [Job::Received { from, messages }]);
-    }
-
-    fn unreachable(&self, peer: ReplicaId) {
-        let _ = self.inbox.send(Job::Input(Input::Unreachable { peer }));
-    }
-
-    fn applied(&self) -> Zxid {
-        self.tree.read().zxid()
-    }
-
-    fn join(
-        &self,
-        name: &str,
-        address: &str,
-        incarnation: Incarnation,
-        level: Level,
-    ) -> Result<Vec<Member>, String> {
-        let (name, address) = (name.to_string(), address.to_string());
-        let job = |answer| Job::AddMember { name, address, incarnation, level, answer };
-        self.change_members(job)
-    }
-
-    fn redeem(&self, token: u64, name: &str, joiner: u64) -> Result<(), Denial> {
-        tokens::redeem(self, token, name, joiner)
-    }
-
-    fn admits_mounts(&self, token: u64) -> bool {
-        self.tree.read().admits_mounts(token)
-    }
-
-    fn meet(&self, id: ReplicaId, incarnation: Incarnation, start: u64) -> Result<(), String> {
-        acquaintance::meet(self, id, incarnation, start)
-    }
-
-    fn remembered(&self, id: ReplicaId) -> u64 {
-        self.identity.lock().heard.get(&id).copied().unwrap_or_default()
-    }
-
-    fn has_lived_through(&self, start: u64) -> bool {
-        self.starts.contains(start)
-    }
-
-    fn is_copy(&self, why: &str) {
-        self.refused(why.to_string());
-    }
-
-    fn turned_away(&self, by: ReplicaId, why: &TurnedAway) {
-        acquaintance::turned_away(self, by, why);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Snapshots of the tree: when one is due, writing it beside the driver, and carrying it to a
 //! replica that lags behind the log.
 
+use super::arrived::Arrived;
 use super::shared::{Job, Shared};
-use crate::disk::{ReceivedSnapshot, SnapshotReader};
+use crate::disk::SnapshotReader;
 use crate::mailbox::Taken;
 use crate::peers::bulk::BulkHandler;
 use crate::replica::{Input, PeerMessage, SnapshotMark};
@@ -135,32 +136,6 @@ fn push(shared: &Shared, to: ReplicaId, index: u64, term: u64) -> io::Result<()>
     let name = format!("{index}-{term}");
     info!("sending snapshot {index} ({} bytes) to replica {to}", file.bytes);
     shared.peers.bulk().push(to, BULK_KIND, &name, file.bytes, &mut data).map(drop)
-}
-
-/// A snapshot of a peer's, loaded, which is the best check there is. Its file is not yet one of
-/// this replica's.
-pub struct Arrived {
-    from: ReplicaId,
-    mark: SnapshotMark,
-    tree: Tree,
-    file: ReceivedSnapshot,
-}
-
-impl Arrived {
-    /// Whether it is what `from` announces.
-    pub fn is(&self, from: ReplicaId, index: u64, term: u64) -> bool {
-        (self.from, self.mark.index, self.mark.term) == (from, index, term)
-    }
-
-    /// Whether it stands at `mark`.
-    pub fn stands_at(&self, mark: &SnapshotMark) -> bool {
-        (self.mark.index, self.mark.term) == (mark.index, mark.term)
-    }
-
-    /// The log begins anew after it: its file becomes this replica's newest snapshot.
-    pub fn adopt(self) -> io::Result<Tree> {
-        self.file.adopt().map(|_| self.tree)
-    }
 }
 
 /// Receives what [`send`] carries, one at a time.

@@ -10,7 +10,7 @@
 //! error. Every step has a timeout, and a peer that vanished is noticed by TCP's probes.
 
 use super::Shared;
-use super::connection::{Frames, append, decode, invalid, kind};
+use super::connection::{CHUNK_BYTES, Frames, RECEIPT_BYTES_MAX, append, decode, invalid, kind};
 use super::hello::{Purpose, Standing, greet};
 use super::identity::MountCertificate;
 use super::socket;
@@ -23,16 +23,12 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One frame's worth.
-pub(super) const CHUNK_BYTES: usize = 256 << 10;
 /// Between two frames of data.
 const DATA_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the receiver to verify and sync what it got: a disk under load syncs gigabytes for minutes.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(300);
 /// For a sender to notice that its data is refused, and read why.
 const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of a receipt.
-pub const RECEIPT_BYTES_MAX: usize = 64 << 10;
 
 /// The side channel to the other replicas. Cheap to clone.
 #[derive(Clone)]

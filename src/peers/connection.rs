@@ -8,8 +8,15 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+/// What a frame of data carries of it, bytes.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a receipt.
+pub const RECEIPT_BYTES_MAX: usize = 64 << 10;
+
 /// What a frame holds: its number on the wire.
 pub mod kind {
+    use super::{CHUNK_BYTES, RECEIPT_BYTES_MAX};
+
     pub const HELLO: u8 = 1;
     pub const WELCOME: u8 = 2;
     pub const MESSAGE: u8 = 3;
@@ -26,8 +33,8 @@ pub mod kind {
         match kind {
             HELLO | WELCOME | REDEEM | GRANT | BULK_READY => 4 << 10,
             BULK_REQUEST | BULK_ERROR => 64 << 10,
-            BULK_RECEIPT => super::super::bulk::RECEIPT_BYTES_MAX + 16,
-            BULK_DATA => super::super::bulk::CHUNK_BYTES + 16,
+            BULK_RECEIPT => RECEIPT_BYTES_MAX + 16,
+            BULK_DATA => CHUNK_BYTES + 16,
             MESSAGE => crate::limits::PEER_FRAME_BYTES_MAX,
             _ => 0,
         }

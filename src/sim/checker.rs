@@ -8,11 +8,10 @@
 //! * a session that is heard does not expire;
 //! * no command is above the cluster's level, or above its replica's program.
 
-use super::SECOND;
 use super::beliefs::{Belief, Beliefs};
 use super::history::{Operation, contradiction};
 use super::host::SESSION_TIMEOUT;
-use super::workload::layout;
+use super::{SECOND, layout};
 use crate::replica::Batch;
 use crate::replica::entry;
 use crate::tree::{Change, Command, FIRST_LEVEL, Level, Proposal, SessionId, Tree, Zxid};

@@ -3,10 +3,11 @@
 use super::clock::Clock;
 use super::dice::Dice;
 use super::disk::{Disk, Snapshot};
-use super::{MILLISECOND, SECOND, upgrades};
+use super::{MILLISECOND, SECOND};
 use crate::replica::{LogBounds, Moment, Replica, ReplicaConfig};
 use crate::tree::{
-    FIRST_LEVEL, Incarnation, Member, NameKey, Program, ReplicaId, SessionId, Tree, TreeLimits,
+    FIRST_LEVEL, Incarnation, Level, Member, NameKey, Program, ReplicaId, SessionId, Tree,
+    TreeLimits,
 };
 use std::collections::BTreeMap;
 
@@ -66,13 +67,18 @@ pub(super) struct Running {
     pub mount_delay: u64,
 }
 
+/// What runs on a host that can do so much.
+pub(super) fn program(level: Level) -> Program {
+    Program { level, version: format!("0.{level}.0") }
+}
+
 impl Host {
     pub fn new(index: usize, id: ReplicaId, dice: &mut Dice) -> Host {
         Host {
             id,
             name: name_of(index),
             incarnation: incarnation_of(index),
-            program: upgrades::program(FIRST_LEVEL),
+            program: program(FIRST_LEVEL),
             met: BTreeMap::new(),
             disk: Disk::default(),
             clock: Clock::new(dice),

@@ -1,8 +1,9 @@
 //! Hosts that join the cluster and leave it while everything else goes wrong.
 
 use super::cluster::{Event, World};
+use super::host::program;
 use super::host::{Host, address_of, incarnation_of, name_of};
-use super::{MILLISECOND, SECOND, upgrades};
+use super::{MILLISECOND, SECOND};
 use crate::replica::Input;
 use crate::tree::{Member, Tree};
 
@@ -149,7 +150,7 @@ impl World {
             let index = self.hosts.len();
             self.trace.note(self.now, format_args!("h{index} is replica {}", member.id));
             let mut host = Host::new(index, member.id, &mut self.dice);
-            host.program = upgrades::program(self.newest_level());
+            host.program = program(self.newest_level());
             self.hosts.push(host);
             self.workload.add_clients(index, self.settings.clients);
             self.counts.joined += 1;

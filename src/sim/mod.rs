@@ -19,6 +19,7 @@ mod drive;
 mod faults;
 mod history;
 mod host;
+mod layout;
 mod membership;
 mod network;
 mod scene;

@@ -2,15 +2,12 @@
 //! must notice by itself that it cannot do what the cluster has come to do.
 
 use super::cluster::{Event, World};
+use super::host::program;
 use super::{MILLISECOND, SECOND};
-use crate::tree::{FIRST_LEVEL, Level, Program, Tree};
+use crate::tree::{FIRST_LEVEL, Level, Tree};
 
 /// The newest program of this world.
 const LEVEL_MAX: Level = 5;
-
-pub(super) fn program(level: Level) -> Program {
-    Program { level, version: format!("0.{level}.0") }
-}
 
 impl World {
     /// What runs on a host from its next start on.

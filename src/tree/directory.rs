@@ -7,16 +7,13 @@
 //! key, and among a million names there are two by chance once in nine million directories.
 
 use super::name::EntryName;
-use super::name_key::NameKey;
+use super::name_key::{Cookie, NameKey};
 use super::{Ino, Name, Role, SessionId, Zxid};
 use crate::cow::CowMap;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-
-/// Place of an entry in its directory: stable while the entry lives.
-pub(super) type Cookie = u64;
 
 /// What an inode of kind directory has.
 #[derive(Clone)]

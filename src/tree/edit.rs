@@ -3,10 +3,11 @@
 //! nothing. What they are given was looked up in the same entry; if it is not there, the tree
 //! contradicts itself, and a replica that goes on would make it worse.
 
-use super::directory::{Cookie, Directory};
+use super::directory::Directory;
 use super::home::Home;
 use super::inode::Inode;
 use super::locks::Grant;
+use super::name_key::Cookie;
 use super::{Change, Ino, Refusal, Role, SessionId, Stamp, Tree, Zxid};
 
 const ENTRY: &str = "an entry that was looked up is there";
@@ -129,7 +130,7 @@ impl Edit<'_> {
         self.tree.directory_mut(ino).expect("a directory that was looked up is there")
     }
 
-    fn inode_of(&mut self, ino: Ino) -> &mut Inode {
+    pub fn inode_of(&mut self, ino: Ino) -> &mut Inode {
         self.tree.inodes.get_mut(ino).expect(INODE)
     }
 
@@ -217,28 +218,6 @@ impl Edit<'_> {
         self.tree.bytes += after;
         self.keep_less(before);
         Some(result)
-    }
-
-    /// One name of the inode is gone; a directory has only one. Without a name it is an orphan
-    /// until every live session has released it.
-    pub fn drop_link(&mut self, ino: Ino) {
-        let now = self.now();
-        let inode = self.inode_of(ino);
-        inode.ctime = now;
-        let fewer = inode.links.checked_sub(1).expect("every name of an inode is counted");
-        inode.links = if inode.is_directory() { 0 } else { fewer };
-        if inode.links > 0 {
-            return self.change(Change::Attributes { ino });
-        }
-        let is_full = inode.directory().is_some_and(|directory| !directory.entries.is_empty());
-        if self.tree.sessions.is_empty() && !is_full {
-            return self.free(ino);
-        }
-        if is_full {
-            self.tree.doomed.insert(ino, ());
-        }
-        self.orphan(ino);
-        self.change(Change::Orphaned { ino });
     }
 
     pub fn free(&mut self, ino: Ino) {

@@ -1,7 +1,7 @@
 //! [`Home`]: where an inode has a name, so that its path is found without a search.
 
 use super::Ino;
-use super::directory::Cookie;
+use super::name_key::Cookie;
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};

@@ -20,6 +20,7 @@ mod data;
 mod digest;
 mod directory;
 mod edit;
+mod founding;
 mod home;
 mod ids;
 mod inode;

@@ -1,7 +1,7 @@
 //! Inodes without a name that a mount may still have open.
 
 use super::edit::Edit;
-use super::{Ino, Refusal, Reply, SessionId};
+use super::{Change, Ino, Refusal, Reply, SessionId};
 use crate::limits::WORK_IN_ONE_ENTRY_MAX;
 
 #[derive(Clone, Copy, Default)]
@@ -24,8 +24,30 @@ impl Edit<'_> {
         Ok(Reply::Done)
     }
 
+    /// One name of the inode is gone; a directory has only one. Without a name it is an orphan
+    /// until every live session has released it.
+    pub fn drop_link(&mut self, ino: Ino) {
+        let now = self.now();
+        let inode = self.inode_of(ino);
+        inode.ctime = now;
+        let fewer = inode.links.checked_sub(1).expect("every name of an inode is counted");
+        inode.links = if inode.is_directory() { 0 } else { fewer };
+        if inode.links > 0 {
+            return self.change(Change::Attributes { ino });
+        }
+        let is_full = inode.directory().is_some_and(|directory| !directory.entries.is_empty());
+        if self.tree.sessions.is_empty() && !is_full {
+            return self.free(ino);
+        }
+        if is_full {
+            self.tree.doomed.insert(ino, ());
+        }
+        self.orphan(ino);
+        self.change(Change::Orphaned { ino });
+    }
+
     /// An inode without a name: kept while a session has it open, or it is not empty.
-    pub fn orphan(&mut self, ino: Ino) {
+    fn orphan(&mut self, ino: Ino) {
         let sessions: Vec<SessionId> = self.tree.sessions.iter().map(|(id, _)| id).collect();
         for session in &sessions {
             self.tree.open.insert((*session, ino), ());

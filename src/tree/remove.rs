@@ -1,7 +1,7 @@
 //! Names that go: unlink, rmdir, and what a session leaves behind.
 
-use super::directory::Cookie;
 use super::edit::Edit;
+use super::name_key::Cookie;
 use super::{Ino, Refusal, Reply};
 
 impl Edit<'_> {

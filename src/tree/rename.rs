@@ -1,9 +1,9 @@
 //! Rename in its three ways, as a local Linux filesystem does it.
 
-use super::directory::Cookie;
 use super::edit::{Edit, INODE};
 use super::inode::{Body, Inode};
 use super::name::{check_name, check_new_name};
+use super::name_key::Cookie;
 use super::{Change, Ino, Name, Refusal, RenameHow, Reply, Role};
 use crate::limits::DEPTH_MAX;
 

@@ -1,8 +1,8 @@
 //! Sessions: one mount's life in the cluster, and its memory of answers, which makes every proposal
 //! apply exactly once.
 
-use super::directory::Cookie;
 use super::edit::Edit;
+use super::name_key::Cookie;
 use super::{Change, Ino, Name, Proposal, Refusal, ReplicaId, Reply, SessionId, Stamp, Tree};
 use crate::cow::CowMap;
 use crate::limits::{PROPOSALS_IN_FLIGHT_MAX, SESSIONS_MAX};

@@ -14,10 +14,11 @@
 //! look into it.
 
 use super::credentials::Tokens;
-use super::directory::{Cookie, Entries};
+use super::directory::Entries;
 use super::home::Home;
 use super::inode::Inode;
 use super::locks::LockTable;
+use super::name_key::Cookie;
 use super::orphan::Orphan;
 use super::session::{Session, SessionState};
 use super::{

@@ -4,11 +4,12 @@
 //! the entry of that name; the others are hidden, inodes with a link but no entry, until it is
 //! their turn.
 
-use super::directory::{Cookie, Directory};
+use super::directory::Directory;
 use super::edit::Edit;
 use super::inode::Inode;
 use super::locks::{EndedTicket, LockGrant, Owner, Span};
 use super::name::check_name;
+use super::name_key::Cookie;
 use super::{
     Create, Ino, Lock, LockOwner, Name, NewNode, Refusal, Reply, Role, TicketInfo, Tree, Zxid,
 };

@@ -20,6 +20,7 @@ mod verbs;
 
 pub use client::Daemon;
 pub use server::ControlSocket;
+pub use verbs::token::TokenRow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

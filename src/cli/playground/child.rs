@@ -4,7 +4,7 @@ use super::layout::Replica;
 use crate::cli::{complain, signals};
 use crate::disk::private;
 use crate::error::Error;
-use crate::mount::mounts::clear_dead;
+use crate::mount::mountpoint::clear_dead;
 use crossbeam_channel::Receiver;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

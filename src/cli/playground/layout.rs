@@ -5,7 +5,7 @@ use super::Args;
 use crate::cli::{address, key, mounts};
 use crate::disk::private;
 use crate::error::Error;
-use crate::mount::mounts::clear_dead;
+use crate::mount::mountpoint::clear_dead;
 use crate::node::KEY_FILE;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;

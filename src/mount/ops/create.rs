@@ -5,7 +5,7 @@ use crate::mount::opened::OpenReply;
 use crate::mount::{Caller, Mount, control, errno};
 use crate::node::Failure;
 use crate::tree::{Command, Create, Ino, Kind, Name, NewNode, Refusal, Reply, Role};
-use fuser::{Errno, FopenFlags, ReplyCreate, ReplyEntry};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyCreate, ReplyEntry};
 use std::sync::Arc;
 
 impl Mount {
@@ -178,7 +178,7 @@ impl Mount {
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
         self.inodes.looked_up(ino);
-        OpenReply::Create(reply).opened(&handle, fopen, &attributes, ttl);
+        OpenReply::Create(reply).opened(FileHandle(handle.fh), fopen, &attributes, ttl);
     }
 }
 

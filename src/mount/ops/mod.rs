@@ -10,6 +10,7 @@ mod read;
 mod remove;
 mod space;
 mod store;
+mod stream;
 mod sync;
 mod truncate;
 mod write;

@@ -6,7 +6,7 @@ use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
 use crate::mount::{Caller, Mount, answer_empty, errno, orphans};
 use crate::tree::{Ino, Kind, LockOwner, SessionId};
-use fuser::{Errno, FopenFlags, ReplyEmpty, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyEmpty, ReplyOpen};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -52,7 +52,12 @@ impl Mount {
         match attributes {
             Some(attributes) => {
                 self.expect_truncation(&handle);
-                OpenReply::Open(reply).opened(&handle, fopen, &attributes, Default::default());
+                OpenReply::Open(reply).opened(
+                    FileHandle(handle.fh),
+                    fopen,
+                    &attributes,
+                    Default::default(),
+                );
             }
             None => {
                 self.close(handle.fh);

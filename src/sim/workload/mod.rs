@@ -2,12 +2,11 @@
 //! operation at a time each, and tell the checker what they were answered.
 
 mod guarded;
-pub(super) mod layout;
 mod locking;
 
 use super::history::Operation;
 use super::scene::{Action, Request, Scene};
-use super::{MICROSECOND, MILLISECOND};
+use super::{MICROSECOND, MILLISECOND, layout};
 use crate::replica::{Answer, Batch, Failure};
 use crate::tree::{
     Change, Command, Ino, Level, NewNode, Place, RenameHow, Reply, SessionId, Write, Zxid,

@@ -3,7 +3,7 @@
 mod listing;
 mod member;
 mod status;
-mod token;
+pub mod token;
 
 use crate::node::Node;
 use serde::de::DeserializeOwned;

@@ -1,12 +1,11 @@
 //! `token.*`: who may still join, and how.
 
 use super::{Asked, value};
-use crate::cli::token::TokenRow;
-use crate::node::{TOKEN_LIFE_MAX, TokenTerms};
+use crate::node::{TOKEN_LIFE_MAX, TokenTerms, TokenView};
 use crate::peers::identity::{Role, is_name};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(Deserialize)]
 struct New {
@@ -24,6 +23,63 @@ struct New {
 struct One {
     /// The token's id.
     token: u64,
+}
+
+/// A token, as the control socket tells of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Sixteen hexadecimal digits.
+    id: String,
+    role: String,
+    /// Only for one of this name.
+    name: Option<String>,
+    /// By the cluster's time, nanoseconds since the epoch.
+    expires: u64,
+    /// How many may come by it, in all.
+    uses: u32,
+    left: u32,
+    /// How many mounts are here by it.
+    mounts: u32,
+    /// `valid`, `expired`, `revoked` or `used`: whether one may still come by it.
+    state: String,
+    /// Until it expires, seconds.
+    seconds_left: u64,
+}
+
+impl TokenRow {
+    /// `now`: the cluster's time, as `expires` is.
+    fn of(token: &TokenView<'_>, now: u64) -> TokenRow {
+        let state = match () {
+            () if token.revoked => "revoked",
+            () if token.expires <= now => "expired",
+            () if token.left == 0 => "used",
+            () => "valid",
+        };
+        TokenRow {
+            id: format!("{:016x}", token.id),
+            role: if token.terms.mount { "mount" } else { "replica" }.into(),
+            name: token.terms.name.clone(),
+            expires: token.expires,
+            uses: token.terms.uses,
+            left: token.left,
+            mounts: token.admits,
+            state: state.into(),
+            seconds_left: Duration::from_nanos(token.expires.saturating_sub(now)).as_secs(),
+        }
+    }
+
+    /// What `keepfs token list` shows of it.
+    pub fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.role.clone(),
+            self.name.clone().unwrap_or_else(|| "-".into()),
+            format!("{} of {}", self.left, self.uses),
+            self.mounts.to_string(),
+            format!("{}s", self.seconds_left),
+            self.state.clone(),
+        ]
+    }
 }
 
 /// The token's text, when its record is committed.

@@ -1,37 +1,23 @@
-//! Backup streams: reading and writing `/backup/node/NAME/backup`. Their bytes never enter the
-//! tree.
-//!
-//! A writer's `close` returns when the snapshot is stored and copied; [`closing`] decides which
-//! close is the one. Whatever may take long (finding a snapshot, looking at who else writes) has a
-//! thread of its own: streams are rare.
+//! Backup streams: reading and writing `/backup/node/NAME/backup`. Whatever may take long (finding
+//! a snapshot, looking at who else writes) has a thread of its own: streams are rare.
 
-mod closing;
-mod holders;
-mod writer;
-
-use super::handles::{Handle, HandleKind};
-use super::opened::OpenReply;
-use super::waiters::{End, Wait, Waiter};
-use super::{Caller, Mount, processes};
-use crate::node::streams::{StreamSource, StreamStore};
+use crate::mount::handles::{Handle, HandleKind};
+use crate::mount::opened::OpenReply;
+use crate::mount::stream::OpenStream;
+use crate::mount::stream::closing::{self, Verdict};
+use crate::mount::stream::holders::{OpenFile, Suspects};
+use crate::mount::stream::writer::Writer;
+use crate::mount::waiters::{End, Wait, Waiter};
+use crate::mount::{Caller, Mount, processes};
+use crate::node::streams::StreamStore;
 use crate::tree::{Attributes, Ino};
-use closing::Verdict;
-use fuser::{Errno, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
-use holders::{OpenFile, Suspects};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use writer::Writer;
 
 /// How long a new writer waits for the store to put away a stream that was given up.
 const PUT_AWAY: Duration = Duration::from_secs(5);
-
-/// What an open stream handle keeps.
-pub enum OpenStream {
-    /// The newest snapshot when it was opened; `None`: there was none, and so no bytes.
-    Reading(Option<Arc<dyn StreamSource>>),
-    Writing(Writer),
-}
 
 impl Mount {
     /// OPEN or CREATE of a znode of kind `Stream`: for reading or for writing, not both, and not
@@ -225,7 +211,12 @@ impl Mount {
         }
         // Past the page cache: what it holds would be of another snapshot, and pages that wait for
         // a slow store would hold up the notifier.
-        reply.opened(&handle, FopenFlags::FOPEN_DIRECT_IO, &attributes, Duration::ZERO);
+        reply.opened(
+            FileHandle(handle.fh),
+            FopenFlags::FOPEN_DIRECT_IO,
+            &attributes,
+            Duration::ZERO,
+        );
     }
 
     /// The directory a stream is in: `/backup/node/NAME/backup`.
