@@ -6,7 +6,7 @@
 #[allow(dead_code)] // The tests use more of it.
 mod world;
 
-use keepfs::node::streams::StreamStore;
+use keepfs::cluster::streams::StreamStore;
 use std::fs::File;
 use std::io::Read;
 use std::process::ExitCode;

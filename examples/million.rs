@@ -63,6 +63,7 @@ fn main() {
 fn list_locks(tree: &mut Tree, locks: u64) {
     let command = Command::OpenSession {
         host: b"host"[..].into(),
+        client: [].into(),
         replica: ReplicaId(1),
         nonce: 1,
         timeout_ms: 1000,

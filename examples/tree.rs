@@ -25,6 +25,7 @@ fn main() {
     for host in ["web1", "web2"] {
         let command = Command::OpenSession {
             host: host.as_bytes().into(),
+            client: [].into(),
             replica: ReplicaId(1),
             nonce: 1,
             timeout_ms: 9000,

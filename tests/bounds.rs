@@ -143,8 +143,8 @@ impl World {
 
     fn open(&mut self, host: &str) -> Result<SessionId, Refusal> {
         let (replica, nonce) = (ReplicaId(1), self.sequence);
-        let host = host.as_bytes().into();
-        let command = Command::OpenSession { host, replica, nonce, timeout_ms: 1 };
+        let (host, client) = (host.as_bytes().into(), [].into());
+        let command = Command::OpenSession { host, client, replica, nonce, timeout_ms: 1 };
         match self.ask(SessionId::NONE, command)? {
             Reply::Session { session } => Ok(session),
             other => panic!("{other:?}"),

@@ -4,6 +4,7 @@
 #[path = "support/key.rs"]
 mod key;
 
+use keepfs::cluster::Cluster as _;
 use keepfs::error::Error;
 use keepfs::node::{Failure, Node, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Level, Refusal, Reply, TreeLimits};

@@ -37,6 +37,7 @@ impl Pair {
         };
         let command = Command::OpenSession {
             host: name("host"),
+            client: name(""),
             replica: ReplicaId(1),
             nonce: 1,
             timeout_ms: 1,

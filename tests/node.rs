@@ -4,7 +4,7 @@
 mod key;
 
 use keepfs::disk::{FaultInjector, FileOperation};
-use keepfs::node::{Answer, Event, Failure, Node, NodeConfig, Program, Start};
+use keepfs::node::{Answer, Cluster as _, Event, Failure, Node, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, Place, Refusal, Reply, TreeLimits, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -176,13 +176,13 @@ fn a_listener_hears_every_change_in_order() {
     let cluster = Cluster::start(&["solo"]);
     let node = cluster.node(0);
     ready(node);
-    let events = node.subscribe();
-    assert!(matches!(events.recv(), Ok(Event::SessionOpened(s)) if Some(s) == node.session()));
+    let events = node.subscribe(None);
+    assert!(matches!(events.next(None), Ok(Event::SessionOpened(s)) if Some(s) == node.session()));
     let listener = std::thread::spawn({
         let node = node.clone();
         move || {
             let (mut last, mut changes) = (0, 0);
-            for event in events.iter() {
+            while let Ok(event) = events.next(None) {
                 match event {
                     Event::Batch(batch) => {
                         for applied in &batch.applied {

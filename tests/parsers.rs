@@ -95,7 +95,7 @@ fn messages() -> Vec<PeerMessage> {
         PeerMessage::Raft(vec![7; 40]),
         PeerMessage::Snapshot { index: 1 << 40, term: 3, message: vec![1; 20] },
         PeerMessage::Forward(proposals().into_iter().take(20).collect()),
-        PeerMessage::KeepAlive { session: SessionId(9), sent: u64::MAX },
+        PeerMessage::KeepAlive { sessions: vec![SessionId(9)], sent: u64::MAX },
         PeerMessage::Digest { zxid: 5, digest: u64::MAX },
         PeerMessage::Join {
             id: 1,

@@ -3,6 +3,7 @@
 #[path = "support/key.rs"]
 mod key;
 
+use keepfs::cluster::Cluster as _;
 use keepfs::disk::DataDirectory;
 use keepfs::node::{Node, NodeConfig, Program, Start};
 use keepfs::replica::SnapshotMark;

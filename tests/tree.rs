@@ -183,6 +183,7 @@ fn a_repeated_proposal_is_answered_from_memory() {
         let (_, stamp, last) = log.entries.last().expect("entries").clone();
         let command = Command::OpenSession {
             host: b"again"[..].into(),
+            client: [].into(),
             replica: ReplicaId(1),
             nonce: 1,
             timeout_ms: 1,

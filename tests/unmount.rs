@@ -2,6 +2,7 @@
 
 mod support;
 
+use keepfs::cluster::Cluster as _;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,10 +1,11 @@
 //! What the tree knows of backups: registered hosts (the directories of `/backup/node`), their
 //! repositories' credentials, their snapshots' manifests.
 
+use crate::cluster::{Cluster, Failure};
 use crate::error::Error;
-use crate::node::{Failure, Node};
 use crate::tree::{Command, Create, Ino, NewNode, Place, Refusal, RenameHow, Reply, Tree, Write};
 use std::io;
+use std::sync::Arc;
 
 /// The znode of a host's directory that holds its [`super::credentials::Credentials`].
 const CREDENTIALS: &str = ".repository";
@@ -48,17 +49,20 @@ pub enum NotRecorded {
     Unknown(Error),
 }
 
-impl Catalogue for Node {
+/// The catalogue in the replicated tree.
+pub struct InTree(pub Arc<dyn Cluster>);
+
+impl Catalogue for InTree {
     fn hosts(&self) -> Result<Vec<String>, Error> {
-        names(&self.tree(), Ino::BACKUP_NODE)
+        names(&self.0.tree(), Ino::BACKUP_NODE)
     }
 
     fn is_registered(&self, host: &str) -> bool {
-        directory(&self.tree(), host).is_ok()
+        directory(&self.0.tree(), host).is_ok()
     }
 
     fn credentials(&self, host: &str) -> Result<Option<Vec<u8>>, Error> {
-        let tree = self.tree();
+        let tree = self.0.tree();
         let host = directory(&tree, host)?;
         match tree.lookup(host, CREDENTIALS.as_bytes()) {
             Ok(ino) => content(&tree, ino).map(Some),
@@ -70,14 +74,15 @@ impl Catalogue for Node {
     /// Written aside and renamed into place, so that nobody reads half of it; the rename that comes
     /// first in the log wins.
     fn found(&self, host: &str, credentials: &[u8]) -> Result<Vec<u8>, Error> {
-        let parent = directory(&self.tree(), host)?;
+        let parent = directory(&self.0.tree(), host)?;
         let nonce = super::credentials::random::<8>()?;
         let aside = format!("{CREDENTIALS}.{:016x}", u64::from_le_bytes(nonce));
         let aside = aside.into_bytes().into_boxed_slice();
         let name = CREDENTIALS.as_bytes().into();
         let what = "store a repository's credentials";
-        let session = self.wait_for_session().map_err(|f| failed(what, f))?;
-        let submit = |command| self.submit_and_wait(session, command).map_err(|f| failed(what, f));
+        let session = self.0.wait_for_session().map_err(|f| failed(what, f))?;
+        let submit =
+            |command| self.0.submit_and_wait(session, command).map_err(|f| failed(what, f));
         let create = Command::Create(Create {
             parent,
             name: aside.clone(),
@@ -104,7 +109,7 @@ impl Catalogue for Node {
             new_name: name,
             how: RenameHow::NoReplace,
         };
-        match self.submit_and_wait(session, rename) {
+        match self.0.submit_and_wait(session, rename) {
             Ok(_) => Ok(credentials.to_vec()),
             Err(Failure::Refused(Refusal::AlreadyExists)) => {
                 submit(Command::Unlink { parent, name: aside })?;
@@ -116,7 +121,7 @@ impl Catalogue for Node {
     }
 
     fn snapshots(&self, host: &str) -> Result<Vec<String>, Error> {
-        let tree = self.tree();
+        let tree = self.0.tree();
         match tree.lookup(directory(&tree, host)?, SNAPSHOTS.as_bytes()) {
             Ok(snapshots) => names(&tree, snapshots),
             Err(Refusal::NotFound) => Ok(Vec::new()),
@@ -125,7 +130,7 @@ impl Catalogue for Node {
     }
 
     fn latest(&self, host: &str) -> Result<Option<String>, Error> {
-        let tree = self.tree();
+        let tree = self.0.tree();
         let stream = match tree.lookup(directory(&tree, host)?, STREAM.as_bytes()) {
             Ok(stream) => stream,
             Err(Refusal::NotFound) => return Ok(None),
@@ -135,7 +140,7 @@ impl Catalogue for Node {
     }
 
     fn manifest(&self, host: &str, snapshot: &str) -> Result<Vec<u8>, Error> {
-        let tree = self.tree();
+        let tree = self.0.tree();
         let found = tree
             .lookup(directory(&tree, host)?, SNAPSHOTS.as_bytes())
             .and_then(|snapshots| tree.lookup(snapshots, snapshot.as_bytes()))
@@ -144,7 +149,7 @@ impl Catalogue for Node {
     }
 
     fn record(&self, host: &str, snapshot: Recorded) -> Result<(), NotRecorded> {
-        let host = directory(&self.tree(), host).map_err(NotRecorded::Never)?;
+        let host = directory(&self.0.tree(), host).map_err(NotRecorded::Never)?;
         let command = Command::RecordSnapshot {
             host,
             name: snapshot.name.into_bytes().into(),
@@ -152,7 +157,7 @@ impl Catalogue for Node {
             manifest: snapshot.manifest.into(),
         };
         let recorded =
-            self.wait_for_session().and_then(|session| self.submit_and_wait(session, command));
+            self.0.wait_for_session().and_then(|session| self.0.submit_and_wait(session, command));
         match recorded {
             Ok(_) => Ok(()),
             Err(failure @ (Failure::Unknown | Failure::Stopping)) => {

@@ -6,8 +6,8 @@
 
 use super::files::FileId;
 use super::metrics::Metrics;
+use crate::cluster::streams::{StreamDone, StreamSink};
 use crate::error::Error;
-use crate::node::streams::{StreamDone, StreamSink};
 use crossbeam_channel::{Receiver, Sender, select_biased};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};

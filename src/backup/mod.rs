@@ -32,16 +32,15 @@ mod source;
 pub mod store;
 mod stream;
 
+use crate::cluster::streams::{StreamSink, StreamSource, StreamStore};
 use crate::error::Error;
-use crate::node::Node;
-use crate::node::streams::{StreamSink, StreamSource, StreamStore};
 use catalogue::Catalogue;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use engine::Engine;
 use manifest::Manifest;
 use metrics::Metrics;
 use parking_lot::Mutex;
-use peers::Peers;
+use peers::{Peers, Replicas};
 use repository::Repositories;
 use std::collections::BTreeSet;
 use std::io;
@@ -99,10 +98,15 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Serves the repositories under `DATA/backup` to the mount and to peers.
-    pub fn start(node: &Node, config: BackupConfig) -> Result<Arc<Backup>, Error> {
-        let (catalogue, peers) = (Arc::new(node.clone()), Arc::new(node.clone()));
-        let root = node.data().join("backup");
+    /// Serves the repositories under `DATA/backup`, of a replica with this data directory, to the
+    /// mount and to peers.
+    pub fn start(
+        replicas: Replicas,
+        data: &Path,
+        config: BackupConfig,
+    ) -> Result<Arc<Backup>, Error> {
+        let catalogue = Arc::new(catalogue::InTree(replicas.cluster.clone()));
+        let (peers, root) = (Arc::new(replicas), data.join("backup"));
         Backup::start_with(&root, catalogue, peers, Arc::new(RusticEngine), config)
     }
 

@@ -4,9 +4,9 @@
 //! peer has, a [`super::files::RepositoryFile`] a line.
 
 use super::files::{FileId, FileKind};
+use crate::cluster::Cluster;
 use crate::error::Error;
-use crate::node::Node;
-use crate::peers::bulk::BulkHandler;
+use crate::peers::bulk::{Bulk, BulkHandler};
 use crate::tree::ReplicaId;
 use std::fmt;
 use std::io::{self, Read};
@@ -43,18 +43,26 @@ pub trait Peers: Send + Sync {
     fn serve(&self, handler: Arc<dyn BulkHandler>);
 }
 
-impl Peers for Node {
+/// The replicas of the cluster that this one is of.
+pub struct Replicas {
+    pub me: Peer,
+    pub cluster: Arc<dyn Cluster>,
+    pub bulk: Bulk,
+}
+
+impl Peers for Replicas {
     fn me(&self) -> Peer {
-        Peer { id: self.id(), name: self.name().to_owned() }
+        self.me.clone()
     }
 
     fn others(&self) -> Vec<Peer> {
-        let others = self.members().into_iter().filter(|member| member.id != self.id());
-        others.map(|member| Peer { id: member.id, name: member.name }).collect()
+        let tree = self.cluster.tree();
+        let others = tree.members().iter().filter(|member| member.id != self.me.id);
+        others.map(|member| Peer { id: member.id, name: member.name.clone() }).collect()
     }
 
     fn majority(&self) -> usize {
-        self.members().iter().filter(|member| !member.learner).count() / 2 + 1
+        self.cluster.tree().members().iter().filter(|member| !member.learner).count() / 2 + 1
     }
 
     fn push(
@@ -64,15 +72,15 @@ impl Peers for Node {
         length: u64,
         data: &mut dyn Read,
     ) -> io::Result<Vec<u8>> {
-        self.bulk().push(to, BULK_KIND, &name.to_string(), length, data)
+        self.bulk.push(to, BULK_KIND, &name.to_string(), length, data)
     }
 
     fn fetch(&self, from: ReplicaId, name: &Name) -> io::Result<(u64, Box<dyn Read + Send>)> {
-        self.bulk().fetch(from, BULK_KIND, &name.to_string(), 0, u64::MAX)
+        self.bulk.fetch(from, BULK_KIND, &name.to_string(), 0, u64::MAX)
     }
 
     fn serve(&self, handler: Arc<dyn BulkHandler>) {
-        self.bulk().serve(BULK_KIND, handler);
+        self.bulk.serve(BULK_KIND, handler);
     }
 }
 

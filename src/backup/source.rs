@@ -4,9 +4,9 @@
 use super::Context;
 use super::engine::Stored;
 use super::files::FileId;
+use crate::cluster::streams::{StreamDone, StreamSource};
 use crate::error::Error;
 use crate::limits::BACKUP_WINDOW_BYTES;
-use crate::node::streams::{StreamDone, StreamSource};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::VecDeque;
 use std::io;

@@ -5,13 +5,14 @@ use super::key_watch::KeyWatch;
 use super::memory::Memory;
 use super::mounts;
 use super::signals;
+use crate::backup::peers::{Peer, Replicas};
 use crate::backup::{Backup, BackupConfig};
+use crate::cluster::streams::StreamStore;
 use crate::config::Config;
 use crate::disk::private;
 use crate::error::Error;
 use crate::mount::{Mount, MountConfig, MountHandle};
 use crate::node::Node;
-use crate::node::streams::StreamStore;
 use crate::panics;
 use crossbeam_channel::{Receiver, never, select};
 use std::fs;
@@ -70,7 +71,7 @@ fn serve(
 ) -> Result<(), Error> {
     let _pid_file = PidFile::write(node.data())?;
     let _control = ControlSocket::open(node, config.run.as_deref())?;
-    let backup = Backup::start(node, BackupConfig::default())?;
+    let backup = Backup::start(replicas(node), node.data(), BackupConfig::default())?;
     let mounted = config.mount.as_ref().map(|point| mount(config, point, node, &backup));
     let outcome = mounted.transpose().and_then(|mount| {
         announce();
@@ -97,7 +98,7 @@ fn mount(
     let mut how = MountConfig::new(point);
     how.allow_other = config.allow_other;
     how.streams = Some(Arc::clone(backup) as Arc<dyn StreamStore>);
-    Mount::start(node.clone(), how)
+    Mount::start(Arc::new(node.clone()), how)
 }
 
 /// Until a signal or the end of the node. An `umount` from outside ends neither: a replica votes
@@ -171,5 +172,14 @@ impl Drop for PidFile {
         if let Err(error) = fs::remove_file(&self.0) {
             log::warn!("cannot remove {}: {error}", self.0.display());
         }
+    }
+}
+
+/// The cluster, as its backups see it.
+fn replicas(node: &Node) -> Replicas {
+    Replicas {
+        me: Peer { id: node.id(), name: node.name().to_owned() },
+        cluster: Arc::new(node.clone()),
+        bulk: node.bulk().clone(),
     }
 }

@@ -1,9 +1,9 @@
 //! `keepfs member`: the replicas of a cluster, and changes of them, with no mount.
 
 use super::control::Daemon;
+use crate::cluster::MemberStatus;
 use crate::error::Error;
 use crate::mount::control::members_table;
-use crate::node::MemberStatus;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 //! left with 470 MB. So, when nothing is going on, the allocator is asked to give back every page
 //! that holds nothing, if there is reason to think there are some.
 
+use crate::cluster::Cluster;
 use crate::node::Node;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 //! Which keepfs mounts this host has, and what they say, without ever hanging on one.
 
+use crate::cluster::Status;
 use crate::error::Error;
 use crate::mount::mounts;
-use crate::node::Status;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;

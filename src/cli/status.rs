@@ -2,9 +2,9 @@
 
 use super::control::Daemon;
 use super::mounts;
+use crate::cluster::Status;
 use crate::error::Error;
 use crate::mount::control::status_text;
-use crate::node::Status;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,9 +1,10 @@
 //! A daemon without root's rights gives the tree it founds to its user, who could not write to it
 //! otherwise.
 
-use crate::node::Node;
+use crate::cluster::Cluster;
 use crate::tree::{Command, Ino, SessionId, SetAttributes, Tree};
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ const DIRECTORIES: [Ino; 6] = [
 
 /// Does so on a thread of its own, unless somebody has used the tree or given it away already.
 /// Fails if threads are used up.
-pub fn start(node: Node, uid: u32, gid: u32) -> io::Result<()> {
+pub fn start(cluster: Arc<dyn Cluster>, uid: u32, gid: u32) -> io::Result<()> {
     let give = move || {
         for _ in 0..ATTEMPTS {
-            if let Some(session) = node.session() {
-                return adopt(&node, session, uid, gid);
+            if let Some(session) = cluster.session() {
+                return adopt(&*cluster, session, uid, gid);
             }
             thread::sleep(PAUSE);
         }
@@ -35,14 +36,14 @@ pub fn start(node: Node, uid: u32, gid: u32) -> io::Result<()> {
     thread::Builder::new().name("mount-adopt".into()).spawn(give).map(drop)
 }
 
-fn adopt(node: &Node, session: SessionId, uid: u32, gid: u32) {
-    if !is_untouched(&node.tree()) {
+fn adopt(cluster: &dyn Cluster, session: SessionId, uid: u32, gid: u32) {
+    if !is_untouched(&cluster.tree()) {
         return;
     }
     for ino in DIRECTORIES {
         let set = SetAttributes { uid: Some(uid), gid: Some(gid), ..Default::default() };
         let command = Command::SetAttributes { ino, set };
-        if let Err(failure) = node.submit_and_wait(session, command) {
+        if let Err(failure) = cluster.submit_and_wait(session, command) {
             log::warn!("the tree stays root's, user {uid} cannot write to it: {failure:?}");
             return;
         }

@@ -9,7 +9,7 @@ mod text;
 pub use listings::{Listings, Text};
 pub use text::{members as members_table, status as status_text, table};
 
-use crate::node::Node;
+use crate::cluster::Cluster;
 use crate::tree::Ino;
 
 /// The directory's name in the root.
@@ -77,15 +77,15 @@ impl ControlFile {
     }
 
     /// What it says now; nothing, if it is a listing. The tree is asked for numbers only.
-    pub fn render(self, node: &Node) -> Vec<u8> {
+    pub fn render(self, cluster: &dyn Cluster) -> Vec<u8> {
         match self {
-            ControlFile::Status => text::status(&node.status()),
-            ControlFile::StatusJson => text::status_json(&node.status()),
-            ControlFile::Members => text::members(&node.status().members),
-            ControlFile::Leader => text::leader(&node.status()),
-            ControlFile::Metrics => node.metrics(),
+            ControlFile::Status => text::status(&cluster.status()),
+            ControlFile::StatusJson => text::status_json(&cluster.status()),
+            ControlFile::Members => text::members(&cluster.status().members),
+            ControlFile::Leader => text::leader(&cluster.status()),
+            ControlFile::Metrics => cluster.metrics(),
             ControlFile::Version => text::version(),
-            ControlFile::Limits => text::limits(&node.tree().usage()),
+            ControlFile::Limits => text::limits(&cluster.tree().usage()),
             ControlFile::Sessions | ControlFile::Locks => String::new(),
         }
         .into_bytes()

@@ -1,7 +1,7 @@
 //! Each refusal and each failure has one errno. Total matches: a new one does not compile until it
 //! has its number.
 
-use crate::node::Failure;
+use crate::cluster::Failure;
 use crate::tree::Refusal;
 use fuser::Errno;
 

@@ -12,7 +12,7 @@ use super::handles::Handle;
 use super::releases::Key;
 use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
-use crate::node::Failure;
+use crate::cluster::Failure;
 use crate::tree::locks::{LockGrant, Owner, Span};
 use crate::tree::{Command, Ino, Lock, LockMode, LockOwner, Reply, SessionId, Zxid};
 use fuser::{Errno, ReplyEmpty, ReplyLock};
@@ -66,11 +66,11 @@ fn mode_of(typ: i32) -> Option<LockMode> {
 impl Mount {
     /// `F_GETLK`: what stands in the way of the range, as far as it is known here.
     pub fn getlk(&self, range: Range, typ: i32, reply: ReplyLock) {
-        let session = self.node.session();
+        let session = self.cluster.session();
         let owner = Owner { session: session.unwrap_or(SessionId::NONE), owner: range.owner };
         let span = Span { start: range.start, end: range.end };
         let mode = mode_of(typ).unwrap_or(LockMode::Shared);
-        let Some(view) = self.node.tree().lock_conflict(range.ino, owner, span, mode) else {
+        let Some(view) = self.cluster.tree().lock_conflict(range.ino, owner, span, mode) else {
             return reply.locked(range.start, range.end, libc::F_UNLCK, 0);
         };
         let typ = match view.mode {
@@ -150,7 +150,7 @@ impl Mount {
         wait: bool,
         reply: ReplyEmpty,
     ) {
-        let session = self.node.session();
+        let session = self.cluster.session();
         self.introduce(caller, move |mount, who| {
             let process = who.pid;
             let Range { ino, owner, start, end, .. } = range;
@@ -194,7 +194,7 @@ impl Mount {
     }
 
     fn answer_granted(&self, range: Range, session: SessionId, process: u32, reply: ReplyEmpty) {
-        if self.node.session() != Some(session) {
+        if self.cluster.session() != Some(session) {
             return reply.error(Errno::EIO);
         }
         self.held.lock().add(session, range.key(), range.fh);
@@ -257,11 +257,11 @@ impl Mount {
     /// The grant, or the end of the session, may have come before the wait was entered.
     pub(super) fn look_for_range(&self, ino: Ino, session: SessionId, waiter: Zxid) {
         let wait = Wait::Range(ino, waiter);
-        if self.node.session() != Some(session) {
+        if self.cluster.session() != Some(session) {
             return self.waiters.end(wait, End::SessionLost);
         }
         let token = {
-            let tree = self.node.tree();
+            let tree = self.cluster.tree();
             match tree.lock_outcome(ino, waiter) {
                 Some(LockGrant::Queued { .. }) => return,
                 Some(LockGrant::Held { token }) => token,
@@ -279,7 +279,7 @@ impl Mount {
         let (mount, key) = (Arc::clone(self), range.key());
         let unlocked = move || {
             let owner = Owner { session, owner: range.owner };
-            let waits = mount.node.tree().waits_of(range.ino, owner);
+            let waits = mount.cluster.tree().waits_of(range.ino, owner);
             let is_left =
                 |waiter: &Zxid| !mount.waiters.is_waiting(Wait::Range(range.ino, *waiter));
             for waiter in waits.into_iter().filter(is_left) {

@@ -2,8 +2,8 @@
 //!
 //! * [`adapter`] is the only file that names [`fuser::Filesystem`]: one call an operation.
 //! * `ops/` decides: a read is answered from the tree at once, on fuser's thread; a change is
-//!   submitted with a closure that owns the reply and answers it on the node's thread. No thread of
-//!   fuser's ever waits.
+//!   submitted with a closure that owns the reply and answers it on the cluster's thread. No thread
+//!   of fuser's ever waits.
 //! * [`notify`] is the one thread that tells the kernel what changed elsewhere. It serves no
 //!   request and holds no lock while it writes to the kernel, which may block until requests are
 //!   answered.
@@ -45,9 +45,9 @@ mod stream;
 mod tickets;
 pub mod waiters;
 
+use crate::cluster::streams::StreamStore;
+use crate::cluster::{Answer, Cluster, Failure};
 use crate::error::Error;
-use crate::node::streams::StreamStore;
-use crate::node::{Answer, Failure, Node};
 use crate::tree::{Command, Reply, SessionId, TicketInfo};
 use fuser::Errno;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -63,7 +63,7 @@ use waiters::Wait;
 
 pub use setup::MountHandle;
 
-/// How to mount a node's tree.
+/// How to mount the tree.
 #[derive(Clone)]
 pub struct MountConfig {
     /// Made if it does not exist.
@@ -93,7 +93,7 @@ fn request_threads() -> usize {
 /// One node's tree as the kernel of this host sees it. Shared by the threads that take requests,
 /// the node's thread (in the closures that answer) and the notifier.
 pub struct Mount {
-    node: Node,
+    cluster: Arc<dyn Cluster>,
     handles: Arc<handles::Handles>,
     inodes: inodes::Inodes,
     mapped: mapped::Mapped,
@@ -136,15 +136,15 @@ pub struct Caller {
 
 impl Mount {
     /// Mounts, and serves until [`MountHandle::unmount`] or an `umount` from outside.
-    pub fn start(node: Node, config: MountConfig) -> Result<MountHandle, Error> {
-        setup::start(node, config)
+    pub fn start(cluster: Arc<dyn Cluster>, config: MountConfig) -> Result<MountHandle, Error> {
+        setup::start(cluster, config)
     }
 
     /// Fails if threads or descriptors are used up.
-    fn new(node: Node, streams: Option<Arc<dyn StreamStore>>) -> io::Result<Mount> {
+    fn new(cluster: Arc<dyn Cluster>, streams: Option<Arc<dyn StreamStore>>) -> io::Result<Mount> {
         let waiters = Arc::default();
         interrupts::start(Arc::clone(&waiters))?;
-        let proposer = node.clone();
+        let proposer = Arc::clone(&cluster);
         let submit = move |session, command, done| proposer.submit(session, command, done);
         let handles = Arc::<handles::Handles>::default();
         Ok(Mount {
@@ -152,8 +152,8 @@ impl Mount {
             inodes: Default::default(),
             mapped: Default::default(),
             directories: Default::default(),
-            orphans: orphans::Orphans::start(node.clone(), handles)?,
-            listings: control::Listings::start(node.clone())?,
+            orphans: orphans::Orphans::start(Arc::clone(&cluster), handles)?,
+            listings: control::Listings::start(Arc::clone(&cluster))?,
             kernel: OnceLock::new(),
             device: OnceLock::new(),
             visible: Default::default(),
@@ -168,7 +168,7 @@ impl Mount {
             releases: releases::Releases::new(Box::new(submit)),
             patience: interrupts::patience(),
             streams,
-            node,
+            cluster,
         })
     }
 
@@ -187,7 +187,7 @@ impl Mount {
     ) {
         let Some(session) = checked else {
             let mount = Arc::clone(self);
-            return self.node.await_session(move |opened| then(&mount, opened));
+            return self.cluster.await_session(Box::new(move |opened| then(&mount, opened)));
         };
         then(self, Ok(session));
     }
@@ -216,8 +216,8 @@ impl Mount {
     }
 
     /// Submits a change in the session it was checked under: an operation reads
-    /// [`Node::session`] once, when it begins. Without one (`None`) the next one is waited for.
-    /// `then` answers the kernel, on the node's thread.
+    /// [`Cluster::session`] once, when it begins. Without one (`None`) the next one is waited for.
+    /// `then` answers the kernel, on the cluster's thread.
     fn submit(
         self: &Arc<Self>,
         checked: Option<SessionId>,
@@ -228,13 +228,13 @@ impl Mount {
         let before = self.doubts.begin();
         let done = move |answer: Answer| {
             match &answer {
-                Ok(_) => mount.doubts.succeeded(before, || mount.node.tree().zxid()),
+                Ok(_) => mount.doubts.succeeded(before, || mount.cluster.tree().zxid()),
                 Err(failure) => mount.doubts.failed(*failure),
             }
             then(&mount, answer);
         };
         self.in_session(checked, move |mount, session| match session {
-            Ok(session) => mount.node.submit(session, command, Box::new(done)),
+            Ok(session) => mount.cluster.submit(session, command, Box::new(done)),
             Err(failure) => done(Err(failure)),
         });
     }
@@ -264,7 +264,7 @@ impl Mount {
 
     /// A snapshot took the tree's place: the grants that led to it were told to nobody.
     fn look_for_grants(&self) {
-        let Some(session) = self.node.session() else { return };
+        let Some(session) = self.cluster.session() else { return };
         for wait in self.waiters.waits() {
             match wait {
                 Wait::Range(ino, waiter) => self.look_for_range(ino, session, waiter),

@@ -1,7 +1,7 @@
 //! Unlinked inodes this session no longer has open: said to the cluster many at a time.
 
 use super::handles::Handles;
-use crate::node::{Failure, Node};
+use crate::cluster::{Cluster, Failure};
 use crate::tree::{Command, Ino};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::BTreeSet;
@@ -28,11 +28,11 @@ pub struct Orphans {
 
 impl Orphans {
     /// Fails if threads are used up.
-    pub fn start(node: Node, handles: Arc<Handles>) -> io::Result<Orphans> {
+    pub fn start(cluster: Arc<dyn Cluster>, handles: Arc<Handles>) -> io::Result<Orphans> {
         let (queue, queued) = unbounded();
         thread::Builder::new()
             .name("mount-orphans".into())
-            .spawn(move || release_all(&node, &handles, &queued))?;
+            .spawn(move || release_all(&*cluster, &handles, &queued))?;
         Ok(Orphans { queue })
     }
 
@@ -45,13 +45,14 @@ impl Orphans {
     }
 }
 
-fn release_all(node: &Node, handles: &Handles, queued: &Receiver<(Instant, Ino)>) {
+fn release_all(cluster: &dyn Cluster, handles: &Handles, queued: &Receiver<(Instant, Ino)>) {
     let mut waiting = BTreeSet::new();
     while hear(queued, &mut waiting) {
         let inodes = take_due(&mut waiting, Instant::now());
-        let is_free = |ino: &Ino| node.tree().attributes(*ino).is_some() && handles.orphaned(*ino);
+        let is_free =
+            |ino: &Ino| cluster.tree().attributes(*ino).is_some() && handles.orphaned(*ino);
         let inodes: Vec<Ino> = inodes.into_iter().filter(is_free).collect();
-        if !inodes.is_empty() && !release(node, inodes) {
+        if !inodes.is_empty() && !release(cluster, inodes) {
             return;
         }
     }
@@ -85,11 +86,11 @@ fn take_due(waiting: &mut BTreeSet<(Instant, Ino)>, now: Instant) -> Vec<Ino> {
 }
 
 /// False once the node stops.
-fn release(node: &Node, inodes: Vec<Ino>) -> bool {
+fn release(cluster: &dyn Cluster, inodes: Vec<Ino>) -> bool {
     // A session that ends lets go of all of them: without one, nothing is to be said.
-    let Some(session) = node.session() else { return true };
+    let Some(session) = cluster.session() else { return true };
     let release = Command::Release { inodes };
-    while let Err(failure) = node.submit_and_wait(session, release.clone()) {
+    while let Err(failure) = cluster.submit_and_wait(session, release.clone()) {
         match failure {
             Failure::NoQuorum | Failure::Unknown => thread::sleep(RETRY),
             Failure::SessionLost | Failure::Refused(_) => break,

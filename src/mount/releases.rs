@@ -5,7 +5,7 @@
 //! the same thing again waits for them, and each is proposed in the session in which the thing was
 //! had, so that a late release never frees a newer lock.
 
-use crate::node::{Answer, Done, Failure};
+use crate::cluster::{Answer, Done, Failure};
 use crate::tree::{Command, Ino, LockOwner, Refusal, SessionId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The thing given back: an owner's ranges of a file; or a ticket, with owner 0.
 pub type Key = (Ino, LockOwner);
 
-/// Proposes a command: [`crate::node::Node::submit`].
+/// Proposes a command: [`Cluster::submit`](crate::cluster::Cluster::submit).
 pub type Submit = Box<dyn Fn(SessionId, Command, Done) + Send + Sync>;
 
 /// Runs when the thing is given back, or with why it is not yet.

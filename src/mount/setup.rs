@@ -3,11 +3,12 @@
 use super::adapter::Adapter;
 use super::attach::{self, Held};
 use super::kernel::Kernel;
-use super::notify::Notifier;
+use super::notify::{Notifier, Shown};
 use super::{Mount, MountConfig, adopt, interrupts, mountpoint, mounts};
+use crate::cluster::Cluster;
+use crate::cluster::feed::{Closer, Reader};
 use crate::error::Error;
-use crate::node::{Event, Node};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -29,22 +30,23 @@ pub struct MountHandle {
     mount: Arc<Mount>,
     mountpoint: PathBuf,
     ended: Receiver<()>,
-    stop_notifier: Option<Sender<()>>,
+    /// Closed to end the notifier.
+    feed: Option<Closer>,
     notifier: Option<JoinHandle<()>>,
 }
 
-pub(super) fn start(node: Node, config: MountConfig) -> Result<MountHandle, Error> {
+pub(super) fn start(cluster: Arc<dyn Cluster>, config: MountConfig) -> Result<MountHandle, Error> {
     let as_root = is_root();
     let mountpoint = mountpoint::prepare(&config.mountpoint)?;
-    let events = node.subscribe();
     warn_of_request_timeout();
     let failed = |source: io::Error| explain(&mountpoint, &source);
-    let mount = Arc::new(Mount::new(node, config.streams.clone()).map_err(failed)?);
+    let mount = Arc::new(Mount::new(cluster, config.streams.clone()).map_err(failed)?);
+    let events = mount.cluster.subscribe(Some(Arc::new(Shown(Arc::downgrade(&mount)))));
     // The kernel remembers nothing yet, so it has been told everything.
-    mount.visible.reach(mount.node.tree().zxid());
+    mount.visible.reach(mount.cluster.tree().zxid());
     if !as_root {
         let (uid, gid) = user();
-        adopt::start(mount.node.clone(), uid, gid).map_err(failed)?;
+        adopt::start(mount.cluster.clone(), uid, gid).map_err(failed)?;
     }
     let everyone = config.allow_other.unwrap_or(as_root);
     let device = attach::attach(&mountpoint, everyone).map_err(failed)?;
@@ -68,25 +70,24 @@ fn serve(
     device: OwnedFd,
     acl: SessionACL,
     options: Config,
-    events: Receiver<Event>,
+    events: Reader,
 ) -> io::Result<MountHandle> {
     let channel = device.try_clone()?;
     let session = Session::from_fd(Adapter(Arc::clone(mount)), device, acl, options)?;
     let kernel = Arc::new(Kernel::new(channel));
     let _ = mount.kernel.set(Arc::clone(&kernel));
     let notifier = Notifier::new(Arc::clone(mount), kernel)?;
-    let (stop_notifier, stop) = bounded(1);
-    let notifier = thread::Builder::new()
-        .name("mount-notify".into())
-        .spawn(move || notifier.run(&events, &stop))?;
+    let feed = events.closer();
+    let notifier =
+        thread::Builder::new().name("mount-notify".into()).spawn(move || notifier.run(&events))?;
     let (tell_end, ended) = bounded(1);
-    let node = mount.node.clone();
-    node.set_mounted(true);
+    let cluster = Arc::clone(&mount.cluster);
+    cluster.set_mounted(true);
     let serve = move || {
         if let Err(error) = session.run() {
             log::error!("the mount ended: {error}");
         }
-        node.set_mounted(false);
+        cluster.set_mounted(false);
         let _ = tell_end.send(());
     };
     thread::Builder::new().name("mount-session".into()).spawn(serve)?;
@@ -94,7 +95,7 @@ fn serve(
         mount: Arc::clone(mount),
         mountpoint: mountpoint.to_owned(),
         ended,
-        stop_notifier: Some(stop_notifier),
+        feed: Some(feed),
         notifier: Some(notifier),
     })
 }
@@ -220,10 +221,10 @@ impl MountHandle {
     }
 
     fn end(&mut self) {
-        let Some(stop_notifier) = self.stop_notifier.take() else { return };
+        let Some(feed) = self.feed.take() else { return };
         self.mount.let_go_of_waiters();
         self.take_away();
-        drop(stop_notifier);
+        feed.close();
         if let Some(notifier) = self.notifier.take() {
             let _ = notifier.join();
         }

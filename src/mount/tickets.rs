@@ -13,7 +13,7 @@ use super::opened::OpenReply;
 use super::process_watch::ProcessWatch;
 use super::waiters::{End, Wait, Waiter};
 use super::{Caller, Mount, errno, processes};
-use crate::node::Failure;
+use crate::cluster::Failure;
 use crate::tree::{
     Attributes, Command, Create, Ino, LockView, Name, NewNode, Refusal, Reply, SessionId,
     TicketInfo, Zxid,
@@ -114,7 +114,7 @@ impl Mount {
         reply: ReplyOpen,
     ) {
         let (ino, mode) = (attributes.ino, attributes.mode);
-        let found = self.node.tree().ticket(ino);
+        let found = self.cluster.tree().ticket(ino);
         let Some(ticket) = found else { return reply.error(Errno::ESTALE) };
         let reply = OpenReply::Open(reply);
         if !self.is_own(&ticket, ino, caller.pid) {
@@ -153,7 +153,7 @@ impl Mount {
     /// of a process here, the ticket goes when that process does.
     pub fn ticket_written(self: &Arc<Self>, ticket: Ino) {
         let (content, view) = {
-            let tree = self.node.tree();
+            let tree = self.cluster.tree();
             let small = tree.attributes(ticket).is_some_and(|now| now.size <= PID_BYTES_MAX);
             let content =
                 small.then(|| tree.read(ticket, 0, PID_BYTES_MAX as usize).ok()).flatten();
@@ -192,7 +192,7 @@ impl Mount {
             return;
         }
         let (view, size) = {
-            let tree = self.node.tree();
+            let tree = self.cluster.tree();
             (tree.ticket(handle.ino), tree.attributes(handle.ino).map(|now| now.size))
         };
         if let (Some(view), Some(0)) = (view, size) {
@@ -210,7 +210,7 @@ impl Mount {
     /// Whether this ticket was taken by the process of `thread`.
     fn is_own(&self, ticket: &LockView, ino: Ino, thread: u32) -> bool {
         let same_process = || ticket.pid != 0 && processes::process_of(thread) == Some(ticket.pid);
-        Some(ticket.session) == self.node.session()
+        Some(ticket.session) == self.cluster.session()
             && (self.tickets.arrivals.expects(ino, thread) || same_process())
     }
 
@@ -219,7 +219,7 @@ impl Mount {
         if let Some(errno) = self.lost_place_under(&asker) {
             return reply.error(Errno::from_i32(errno));
         }
-        let session = self.node.session();
+        let session = self.cluster.session();
         self.introduce(asked.caller, move |mount, who| {
             mount.take_place_as(who, asked, asker, session, reply)
         });
@@ -234,7 +234,7 @@ impl Mount {
         reply: OpenReply,
     ) {
         let process = who.pid;
-        let before = self.node.tree().zxid();
+        let before = self.cluster.tree().zxid();
         let command = asked.command(who);
         self.in_session(session, move |mount, session| {
             let session = match session {
@@ -288,10 +288,10 @@ impl Mount {
     /// The grant, the removal or the session's end may have come before the wait was entered.
     pub(super) fn look_for_ticket(&self, ticket: Ino, session: SessionId) {
         let wait = Wait::Ticket(ticket);
-        if self.node.session() != Some(session) {
+        if self.cluster.session() != Some(session) {
             return self.waiters.end(wait, End::SessionLost);
         }
-        let found = self.node.tree().ticket(ticket);
+        let found = self.cluster.tree().ticket(ticket);
         match found.map(|view| view.token) {
             None => self.waiters.end(wait, End::Cancelled),
             Some(None) => (),
@@ -311,13 +311,13 @@ impl Mount {
 
     fn open_granted(&self, ticket: Ino, flags: i32, reply: OpenReply) {
         let (attributes, view) = {
-            let tree = self.node.tree();
+            let tree = self.cluster.tree();
             (tree.attributes(ticket), tree.ticket(ticket))
         };
         let (Some(attributes), Some(view)) = (attributes, view) else {
             return reply.error(Errno::ECANCELED);
         };
-        if self.node.session() != Some(view.session) {
+        if self.cluster.session() != Some(view.session) {
             return reply.error(Errno::EIO);
         }
         let fopen = self.fopen_flags(flags);
@@ -349,7 +349,7 @@ impl Mount {
         let mount = Arc::clone(self);
         let directory = asked.directory;
         let drop_it = move || {
-            let tree = mount.node.tree();
+            let tree = mount.cluster.tree();
             let name = &asked.name;
             let tickets = tree.tickets_asked_for(session, directory, name, process, before);
             drop(tree);

@@ -1,31 +1,32 @@
 //! The replica's thread: takes all inputs that wait, steps them, and carries out what comes of it.
 //! Everything that arrives while it works is one batch, and so becomes one append and one sync.
 
+mod clients;
 mod farewell;
 mod place;
 mod restore;
 mod subscriber;
 
 use super::arrived::Arrived;
+use super::seat::Seat;
 use super::shared::{Job, Shared, refuse};
 use super::snapshots::{self, Trigger};
-use super::{Done, Event, acquaintance, clock};
+use super::{Done, acquaintance, clock};
 use crate::mailbox::Taken;
 use crate::replica::{
-    Batch, Effects, Failure, Fatal, Input, MembersAnswer, Moment, PeerMessage, Replica,
-    ReplicaStatus, SessionEvent, SnapshotMark,
+    Batch, ClientId, Effects, Failure, Fatal, Input, MembersAnswer, Moment, PeerMessage, Replica,
+    ReplicaStatus, SnapshotMark,
 };
-use crate::tree::{Change, Member, ReplicaId, SessionId, Tree};
+use crate::tree::{Change, Member, ReplicaId, Tree, Zxid};
 use crossbeam_channel::Sender;
 use farewell::Farewell;
 use log::{info, warn};
 use raft::eraftpb::Entry;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
-use subscriber::Subscriber;
+use subscriber::Listener;
 
 /// The owner of the replica.
 pub struct Driver {
@@ -34,13 +35,14 @@ pub struct Driver {
     next_id: u64,
     asked: HashMap<u64, Done>,
     members_asked: HashMap<u64, Sender<MembersAnswer>>,
-    subscriber: Option<Subscriber>,
+    /// The mounts that read the feed.
+    listeners: BTreeMap<ClientId, Listener>,
+    /// How far the feed has been told.
+    published: Zxid,
     trigger: Trigger,
     /// Announced to the replica since it was last asked what to do.
     arrived: Vec<Arrived>,
-    visible: u64,
-    /// The session as it was announced.
-    believed: Option<SessionId>,
+    seats: BTreeMap<ClientId, Arc<Seat>>,
     /// As of the last tick.
     leads: bool,
     next_tick: Instant,
@@ -54,16 +56,16 @@ impl Driver {
         replica.restored(&shared.tree.read());
         let trigger = Trigger::new(&shared);
         Driver {
-            shared,
             replica,
             next_id: 0,
             asked: HashMap::new(),
             members_asked: HashMap::new(),
-            subscriber: None,
+            listeners: BTreeMap::new(),
+            published: 0,
             trigger,
             arrived: Vec::new(),
-            visible: 0,
-            believed: None,
+            seats: BTreeMap::from([(ClientId::OWN, Arc::clone(&shared.seat))]),
+            shared,
             leads: false,
             next_tick: Instant::now(),
             placed: Instant::now(),
@@ -113,9 +115,25 @@ impl Driver {
                 let id = self.remember(done);
                 self.replica.step(now, Input::Submit { id, session, command });
             }
-            Job::AwaitSession { done } => {
+            Job::Attach { seat, name } => {
+                let client = seat.id;
+                self.seats.insert(client, seat);
+                self.replica.step(now, Input::Attach { client, name });
+            }
+            Job::Arrive { seat, departed } => self.arrive(now, seat, *departed),
+            Job::Depart { client, answer } => {
+                if let Some(departed) = self.depart(now, client) {
+                    let _ = answer.send(departed);
+                }
+            }
+            Job::Detach { client } => {
+                self.seats.remove(&client);
+                let id = self.remember(Box::new(|_| {}));
+                self.replica.step(now, Input::EndSession { client, id });
+            }
+            Job::AwaitSession { client, done } => {
                 let id = self.remember(done);
-                self.replica.step(now, Input::AwaitSession { id });
+                self.replica.step(now, Input::AwaitSession { client, id });
             }
             Job::Barrier { done } => {
                 let id = self.remember(done);
@@ -146,7 +164,9 @@ impl Driver {
                     self.replica.step(now, Input::SnapshotTaken { mark });
                 }
             }
-            Job::Subscribe { events, ready } => self.subscribe(now, events, ready),
+            Job::Subscribe { seat, audience, reader } => {
+                self.subscribe(now, seat, audience, &reader);
+            }
             Job::Look => {}
             Job::Stop => self.say_farewell(now),
         }
@@ -184,7 +204,7 @@ impl Driver {
         if at >= self.next_tick {
             self.replica.step(now, Input::Tick);
             self.next_tick = at + self.shared.config.heartbeat / 2;
-            self.let_catch_up();
+            self.review_readers();
             let shared = &self.shared;
             shared.peers.review_mounts(|token| shared.tree.read().admits_mounts(token));
             self.show(self.replica.status());
@@ -206,16 +226,6 @@ impl Driver {
         drop(published);
         if !in_doubt {
             self.keep_place(was_in_doubt);
-        }
-    }
-
-    fn pass_on_visible(&mut self, now: Moment) {
-        if self.shared.visible_told.swap(false, Ordering::AcqRel) {
-            let zxid = self.shared.visible.load(Ordering::Acquire);
-            if zxid > self.visible {
-                self.visible = zxid;
-                self.replica.step(now, Input::Visible { zxid });
-            }
         }
     }
 
@@ -312,37 +322,9 @@ impl Driver {
         if batch.reset || batch.applied.iter().any(|applied| applied.changes.iter().any(members)) {
             self.learn_members();
         }
-        self.notify(|| Event::Batch(Arc::new(batch)));
-    }
-
-    /// What entries did to the session. Whoever reads the tree without its locks shall not believe
-    /// in it any more.
-    fn announce_session(&mut self) {
-        for event in self.replica.take_session_events() {
-            self.announce(event);
-        }
-    }
-
-    fn announce(&mut self, event: SessionEvent) {
-        match event {
-            SessionEvent::Opened(session) => {
-                self.believed = Some(session);
-                self.shared.belief.begin(session, self.replica.session_deadline());
-                self.notify(|| Event::SessionOpened(session));
-            }
-            SessionEvent::Lost(session) => {
-                self.believed = None;
-                self.shared.belief.end();
-                self.notify(|| Event::SessionLost(session));
-            }
-        }
-    }
-
-    /// The leader may have acknowledged a keep-alive.
-    fn extend_belief(&self) {
-        if self.believed.is_some() && self.replica.session() == self.believed {
-            self.shared.belief.extend(self.replica.session_deadline());
-        }
+        self.show_at_once(&batch);
+        self.published = batch.last;
+        self.shared.feed.publish(batch);
     }
 
     /// The address book and the cluster's id follow the tree, here and in the identity file.
@@ -375,11 +357,11 @@ impl Driver {
     }
 
     fn end(mut self) {
-        self.shared.belief.end();
+        self.seats.values().for_each(|seat| seat.belief.end());
         for (_, done) in self.asked.drain() {
             done(Err(Failure::Stopping));
         }
-        self.notify(|| Event::Stopping);
+        self.shared.feed.end();
         self.shared.inbox.close();
         let mut late = Vec::new();
         while self.shared.inbox.take(&mut late, None) == Taken::Items {

@@ -12,6 +12,7 @@ mod acquaintance;
 mod address;
 mod arrived;
 mod belief;
+mod clients;
 mod clock;
 mod driver;
 mod identify;
@@ -21,25 +22,27 @@ mod peer_handler;
 mod persist;
 mod recovery;
 mod scrape;
+mod seat;
 mod shared;
 mod snapshots;
 mod start;
 mod status;
-pub mod streams;
 mod tokens;
 
+pub use crate::cluster::{Answer, Awaited, Cluster, Done, Event, Failure, MemberStatus, Status};
 pub use crate::peers::identity::token::PREFIX as TOKEN_PREFIX;
-pub use crate::replica::{Answer, Applied, Batch, Failure};
 pub use crate::tree::{Program, ReplicaId, TOKEN_LIFE_MAX, TokenTerms, TokenView};
-pub use status::{MemberStatus, Status};
+pub use clients::NodeClient;
+pub use seat::Departed;
 
+use crate::cluster::Audience;
+use crate::cluster::feed::Reader;
 use crate::disk::FaultInjector;
 use crate::error::Error;
 use crate::peers::bulk::Bulk;
 use crate::peers::identity::{Keyring, Token};
 use crate::replica::MembersAnswer;
 use crate::tree::{Command, Incarnation, Member, SessionId, Tree, Zxid};
-use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLockReadGuard};
 use shared::{Job, Shared};
 use std::path::{Path, PathBuf};
@@ -90,20 +93,6 @@ pub enum Start {
     Existing,
 }
 
-/// Runs once, on a thread of the node's; must not block.
-pub type Done = Box<dyn FnOnce(Answer) + Send>;
-
-/// What a mount hears from its node, in order.
-#[derive(Debug, Clone)]
-pub enum Event {
-    Batch(Arc<Batch>),
-    /// This node has a (new) session. Handles and locks of an older one are dead.
-    SessionOpened(SessionId),
-    /// The session cannot be trusted from now on (its deadline passed, or the log ended it).
-    SessionLost(SessionId),
-    Stopping,
-}
-
 /// Cheap to clone; all clones are one node, which stops with the last of them.
 #[derive(Clone)]
 pub struct Node {
@@ -133,74 +122,6 @@ impl Node {
 
     fn shared(&self) -> &Shared {
         &self.running.shared
-    }
-
-    /// Proposes a change in this session, the one it was checked under: it takes effect in that
-    /// one, or fails with `SessionLost`. `done` runs when it is applied here and shown by the
-    /// attentive mounts, or when it fails.
-    pub fn submit(&self, session: SessionId, command: Command, done: Done) {
-        self.shared().metrics.submitted();
-        self.shared().tell(Job::Submit { session, command, done });
-    }
-
-    /// [`Node::submit`] for threads that may wait.
-    pub fn submit_and_wait(&self, session: SessionId, command: Command) -> Answer {
-        let (tell, told) = crossbeam_channel::bounded(1);
-        self.submit(session, command, Box::new(move |answer| drop(tell.send(answer))));
-        told.recv().unwrap_or(Err(Failure::Stopping))
-    }
-
-    /// Calls `then` with the session that is believed now, or else with the next one; `NoQuorum` if
-    /// there is none within `op_timeout`. `then` must not block.
-    pub fn await_session(&self, then: impl FnOnce(Result<SessionId, Failure>) + Send + 'static) {
-        self.shared().await_session(then);
-    }
-
-    /// [`Node::await_session`] for threads that may wait.
-    pub fn wait_for_session(&self) -> Result<SessionId, Failure> {
-        self.shared().wait_for_session()
-    }
-
-    /// Calls `done` once this replica has applied everything that was committed anywhere when this
-    /// was called (read index); `NoQuorum` after `op_timeout`.
-    pub fn barrier(&self, done: Done) {
-        self.shared().tell(Job::Barrier { done });
-    }
-
-    /// The tree as far as it is applied here. Hold it for microseconds: `apply` waits.
-    pub fn tree(&self) -> RwLockReadGuard<'_, Tree> {
-        self.shared().tree.read()
-    }
-
-    /// The tree as of now, for long reads: nobody waits for them. Costs a reference for each chunk
-    /// of 64 inodes, and what is written meanwhile is copied; so let go of it soon, and on a thread
-    /// that may take its time.
-    pub fn frozen(&self) -> Tree {
-        self.tree().clone()
-    }
-
-    /// The session, while it may be believed.
-    pub fn session(&self) -> Option<SessionId> {
-        self.shared().belief.session()
-    }
-
-    /// The one listener (the mount) of this node's events: it misses none from the moment this
-    /// returns, and hears of the session first. One that hangs hears, when it listens again, that
-    /// the tree was replaced in place of what was beyond [`CHANGES_UNHEARD_MAX`]. While there is no
-    /// listener, every entry counts as visible when applied.
-    ///
-    /// [`CHANGES_UNHEARD_MAX`]: crate::limits::CHANGES_UNHEARD_MAX
-    pub fn subscribe(&self) -> Receiver<Event> {
-        let (events, heard) = crossbeam_channel::unbounded();
-        let (ready, listening) = crossbeam_channel::bounded(1);
-        self.shared().tell(Job::Subscribe { events, ready });
-        let _ = listening.recv();
-        heard
-    }
-
-    /// The mount has carried every change up to `zxid` to its kernel.
-    pub fn made_visible(&self, zxid: Zxid) {
-        self.shared().made_visible(zxid);
     }
 
     pub fn id(&self) -> ReplicaId {
@@ -243,21 +164,6 @@ impl Node {
         self.shared().change_members(|answer| Job::TransferLeadership { to, answer })
     }
 
-    /// Answers at once, with a quorum or without.
-    pub fn status(&self) -> Status {
-        status::gather(self.shared())
-    }
-
-    /// The mount begins or ends to serve; the status says so.
-    pub fn set_mounted(&self, mounted: bool) {
-        self.shared().mounted.store(mounted, Ordering::Relaxed);
-    }
-
-    /// Counters and gauges in the Prometheus text format.
-    pub fn metrics(&self) -> String {
-        scrape::render(self.shared())
-    }
-
     /// The cluster's key file, which an operator may change while the node runs.
     pub fn key_file(&self) -> PathBuf {
         let config = &self.shared().config;
@@ -295,6 +201,49 @@ impl Node {
     /// [`Done`].
     pub fn stop(&self) {
         self.running.stop();
+    }
+}
+
+/// As the client of its own mount.
+impl Cluster for Node {
+    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.shared().tree.read()
+    }
+
+    fn session(&self) -> Option<SessionId> {
+        self.shared().seat.belief.session()
+    }
+
+    fn await_session(&self, then: Awaited) {
+        self.shared().await_session(&self.shared().seat, then);
+    }
+
+    fn submit(&self, session: SessionId, command: Command, done: Done) {
+        self.shared().submit(session, command, done);
+    }
+
+    fn barrier(&self, done: Done) {
+        self.shared().tell(Job::Barrier { done });
+    }
+
+    fn subscribe(&self, audience: Option<Arc<dyn Audience>>) -> Reader {
+        self.shared().subscribe(&self.shared().seat, audience)
+    }
+
+    fn made_visible(&self, zxid: Zxid) {
+        self.shared().made_visible(&self.shared().seat, zxid);
+    }
+
+    fn status(&self) -> Status {
+        status::gather(self.shared(), &self.shared().seat)
+    }
+
+    fn metrics(&self) -> String {
+        scrape::render(self.shared())
+    }
+
+    fn set_mounted(&self, mounted: bool) {
+        self.shared().mounted.store(mounted, Ordering::Relaxed);
     }
 }
 

@@ -1,17 +1,21 @@
 //! What the threads of one node share.
 
 use super::arrived::Arrived;
-use super::belief::Belief;
 use super::metrics::Metrics;
-use super::{Done, Event, NodeConfig};
+use super::seat::{Departed, Seat};
+use super::{Awaited, Done, NodeConfig};
+use crate::cluster::Audience;
+use crate::cluster::feed::{Feed, Reader};
 use crate::disk::{DataDirectory, Disk, Identity, Snapshots, Starts};
+use crate::limits::CHANGES_UNHEARD_MAX;
 use crate::mailbox::Mailbox;
 use crate::panics;
 use crate::peers::Peers;
 use crate::replica::{
-    Answer, Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus, SnapshotMark,
+    Answer, ClientId, Failure, Input, MembersAnswer, PeerMessage, Persist, ReplicaStatus,
+    SnapshotMark,
 };
-use crate::tree::{Command, Incarnation, Level, ReplicaId, Reply, SessionId, Tree};
+use crate::tree::{Command, Incarnation, Level, Name, ReplicaId, Reply, SessionId, Tree};
 use crossbeam_channel::Sender;
 use log::error;
 use parking_lot::{Mutex, RwLock};
@@ -47,9 +51,12 @@ pub struct Shared {
     pub frozen: Mailbox<(SnapshotMark, Tree)>,
     /// The newest snapshot that came from a peer, until it is announced.
     pub arrived: Mutex<Option<Arrived>>,
-    pub belief: Belief,
-    pub visible: AtomicU64,
-    /// The driver will look at `visible` by itself.
+    /// The node's own client.
+    pub seat: Arc<Seat>,
+    /// How many clients there were.
+    pub clients: AtomicU64,
+    pub feed: Feed,
+    /// The driver will look by itself at what clients show.
     pub visible_told: AtomicBool,
     /// A mount serves the tree on this host.
     pub mounted: AtomicBool,
@@ -70,7 +77,25 @@ pub enum Job {
         command: Command,
         done: Done,
     },
+    /// A client is here from now on.
+    Attach {
+        seat: Arc<Seat>,
+        name: Name,
+    },
+    Arrive {
+        seat: Arc<Seat>,
+        departed: Box<Departed>,
+    },
+    Depart {
+        client: ClientId,
+        answer: Sender<Departed>,
+    },
+    /// A client leaves for good.
+    Detach {
+        client: ClientId,
+    },
     AwaitSession {
+        client: ClientId,
         done: Done,
     },
     Barrier {
@@ -103,10 +128,11 @@ pub enum Job {
         mark: SnapshotMark,
         bytes: Option<u64>,
     },
-    /// `ready` is told once no event can be missed any more.
+    /// The reader misses nothing from when it is handed over.
     Subscribe {
-        events: Sender<Event>,
-        ready: Sender<()>,
+        seat: Arc<Seat>,
+        audience: Option<Arc<dyn Audience>>,
+        reader: Sender<Reader>,
     },
     /// Something other than the inbox wants to be looked at.
     Look,
@@ -131,6 +157,7 @@ impl Shared {
     pub fn new(parts: Parts) -> Shared {
         let path = parts.directory.path();
         let data = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let feed = Feed::new(parts.tree.zxid(), CHANGES_UNHEARD_MAX);
         Shared {
             config: parts.config,
             id: parts.id,
@@ -146,8 +173,9 @@ impl Shared {
             persist: Mailbox::default(),
             frozen: Mailbox::default(),
             arrived: Mutex::new(None),
-            belief: Belief::default(),
-            visible: AtomicU64::new(0),
+            seat: Arc::new(Seat::new(ClientId::OWN)),
+            clients: AtomicU64::new(ClientId::OWN.0 + 1),
+            feed,
             visible_told: AtomicBool::new(false),
             mounted: AtomicBool::new(false),
             status: Mutex::new(parts.status),
@@ -188,8 +216,8 @@ impl Shared {
     }
 
     /// What [`super::Node::await_session`] does.
-    pub fn await_session(&self, then: impl FnOnce(Result<SessionId, Failure>) + Send + 'static) {
-        if let Some(session) = self.belief.session() {
+    pub fn await_session(&self, seat: &Seat, then: Awaited) {
+        if let Some(session) = seat.belief.session() {
             return then(Ok(session));
         }
         let done = |answer: Answer| match answer {
@@ -197,14 +225,17 @@ impl Shared {
             Ok(_) => then(Err(Failure::SessionLost)),
             Err(failure) => then(Err(failure)),
         };
-        self.tell(Job::AwaitSession { done: Box::new(done) });
+        self.tell(Job::AwaitSession { client: seat.id, done: Box::new(done) });
     }
 
-    pub fn wait_for_session(&self) -> Result<SessionId, Failure> {
+    pub fn wait_for_session(&self, seat: &Seat) -> Result<SessionId, Failure> {
         let (tell, told) = crossbeam_channel::bounded(1);
-        self.await_session(move |opened| {
-            let _ = tell.send(opened);
-        });
+        self.await_session(
+            seat,
+            Box::new(move |opened| {
+                let _ = tell.send(opened);
+            }),
+        );
         told.recv().unwrap_or(Err(Failure::Stopping))
     }
 
@@ -250,7 +281,7 @@ impl Shared {
 /// Answers a job that came too late.
 pub fn refuse(job: Job) {
     match job {
-        Job::Submit { done, .. } | Job::AwaitSession { done } | Job::Barrier { done } => {
+        Job::Submit { done, .. } | Job::AwaitSession { done, .. } | Job::Barrier { done } => {
             done(Err(Failure::Stopping));
         }
         Job::AddMember { answer, .. }
@@ -259,15 +290,5 @@ pub fn refuse(job: Job) {
             let _ = answer.send(Err("this replica is stopping".into()));
         }
         _ => {}
-    }
-}
-
-impl Shared {
-    /// The mount shows everything up to `zxid`; wakes the driver at most once until it looks.
-    pub fn made_visible(&self, zxid: u64) {
-        self.visible.fetch_max(zxid, Ordering::AcqRel);
-        if !self.visible_told.swap(true, Ordering::AcqRel) {
-            let _ = self.inbox.send(Job::Look);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! Tokens: issued, revoked and redeemed through the log.
 
+use super::Cluster;
 use super::Node;
 use super::shared::{Job, Shared};
 use crate::peers::Denial;
@@ -55,7 +56,7 @@ pub(super) fn redeem(shared: &Shared, token: u64, name: &str, joiner: u64) -> Re
 
 /// Waits for a session if there is none just now: this replica may have been started a moment ago.
 fn commit(shared: &Shared, command: Command) -> Answer {
-    let session = shared.wait_for_session()?;
+    let session = shared.wait_for_session(&shared.seat)?;
     let (tell, told) = crossbeam_channel::bounded(1);
     let done = Box::new(move |answer| drop(tell.send(answer)));
     shared.tell(Job::Submit { session, command, done });

@@ -73,6 +73,8 @@ pub(super) fn judge_proposal(proposal: &Proposal, origin: &Origin<'_>) -> Verdic
     }
     if proposal.session == SessionId::NONE {
         return match &proposal.command {
+            Command::MoveSession { replica, .. } if *replica == origin.from => Verdict::Propose,
+            Command::MoveSession { .. } => Verdict::Refuse("it moves a session to another replica"),
             Command::OpenSession { host, replica, timeout_ms, .. } => {
                 let named = origin.name.is_some_and(|name| name.as_bytes() == &**host);
                 match named && *replica == origin.from && *timeout_ms <= SESSION_TIMEOUT_MAX_MS {
@@ -87,6 +89,7 @@ pub(super) fn judge_proposal(proposal: &Proposal, origin: &Origin<'_>) -> Verdic
     if matches!(
         proposal.command,
         Command::OpenSession { .. }
+            | Command::MoveSession { .. }
             | Command::ExpireSessions { .. }
             | Command::Found { .. }
             | Command::SetMembers { .. }
@@ -136,6 +139,7 @@ impl Replica {
                 level: self.levels.cluster,
             };
             match judge_proposal(&proposal, &origin) {
+                Verdict::Propose if !self.may_move(&proposal.command) => {}
                 Verdict::Propose => admitted.push(proposal),
                 Verdict::Later if self.forwarded.len() < PROPOSALS_IN_FLIGHT_MAX => {
                     self.forwarded.push((from, proposal));
@@ -149,6 +153,24 @@ impl Replica {
             }
         }
         admitted
+    }
+
+    /// On the leader: its own commands.
+    pub(super) fn admit_own(&mut self) -> Vec<Proposal> {
+        let mut own = self.own_proposals();
+        own.retain(|proposal| self.may_move(&proposal.command));
+        own
+    }
+
+    /// A session that moves is heard by that, so that the leader does not end it behind the move:
+    /// its holder counts from when it asked. One that is about to end does not move.
+    fn may_move(&mut self, command: &Command) -> bool {
+        match command {
+            Command::MoveSession { session, .. } => {
+                self.sessions.heard(*session, self.now.monotonic)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -171,8 +193,8 @@ mod tests {
     }
 
     fn open(host: &str, replica: u64, timeout_ms: u32) -> Command {
-        let (host, replica) = (host.as_bytes().into(), ReplicaId(replica));
-        Command::OpenSession { host, replica, nonce: 7, timeout_ms }
+        let (host, client, replica) = (host.as_bytes().into(), [].into(), ReplicaId(replica));
+        Command::OpenSession { host, client, replica, nonce: 7, timeout_ms }
     }
 
     fn is_refused(proposal: &Proposal, origin: &Origin<'_>) -> bool {
@@ -236,7 +258,7 @@ mod tests {
     fn only_members_are_heard_and_only_the_leader_acknowledges() {
         let (member, leader) =
             (Sender { member: true, leads: false }, Sender { member: true, leads: true });
-        let ack = PeerMessage::KeepAliveAck { session: SessionId(7), sent: 1 };
+        let ack = PeerMessage::KeepAliveAck { sessions: vec![SessionId(7)], sent: 1 };
         assert!(judge(&ack, member).is_err() && judge(&ack, leader).is_ok());
         let orders = [
             PeerMessage::Removed,

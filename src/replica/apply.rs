@@ -2,10 +2,8 @@
 
 use super::entry::{self, EntryError};
 use super::visibility;
-use super::{Answer, Applied, Batch, Failure, Fatal, Replica, SessionEvent, effects};
-use crate::tree::{
-    Change, Command, Outcome, Proposal, ReplicaId, Reply, SessionId, Stamp, Tree, Zxid,
-};
+use super::{Applied, Batch, Failure, Fatal, Replica};
+use crate::tree::{Change, Command, Outcome, Proposal, ReplicaId, Stamp, Tree, Zxid};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeType, ConfChangeV2, Entry, EntryType};
 use std::collections::BTreeSet;
@@ -65,15 +63,7 @@ impl Replica {
         self.last_stamp = self.last_stamp.max(tree.stamp());
         self.digests.restored(tree.zxid(), tree.digest());
         self.visibility.applied(tree.zxid());
-        for (id, answer) in self.proposals.look_up(tree) {
-            let answer = self.checked(answer);
-            self.answer(id, answer);
-        }
-        for session in [self.session.id(), self.proposals.session()].into_iter().flatten() {
-            if tree.session(session).is_none() {
-                self.session_ended(session);
-            }
-        }
+        self.sessions_restored(tree);
     }
 
     fn apply_entry(&mut self, tree: &mut Tree, entry: &Entry) -> Result<Option<Applied>, Fatal> {
@@ -149,18 +139,13 @@ impl Replica {
         }
         let Outcome { reply, changes } = outcome;
         let shows = visibility::shows(&changes);
-        let own = self.proposals.session() == Some(proposal.session);
-        if own && let Some(id) = self.proposals.applied(proposal.sequence) {
-            let answer = self.checked(reply.clone().map_err(Failure::Refused));
-            match answer.is_ok() && shows {
-                true => self.visibility.hold(zxid, id, answer, self.now.monotonic),
-                false => self.answer(id, answer),
-            }
-        } else if shows
+        let answer = || reply.clone().map_err(Failure::Refused);
+        if !self.answer_applied(zxid, &proposal, answer, shows)
+            && shows
             && let Some(origin) = self.sessions.replica(proposal.session)
             && origin != self.config.id
         {
-            self.visibility.await_shown(zxid, origin);
+            self.visibility.await_shown(zxid, origin, self.now.monotonic);
         }
         for change in &changes {
             self.take_change(tree, change);
@@ -168,22 +153,14 @@ impl Replica {
         if proposal.command == Command::Work {
             self.work.done();
         }
-        self.notice_opening(&proposal.command, &reply);
+        self.notice_session(&proposal.command, &reply);
         let origin = proposal.session;
         (!changes.is_empty()).then_some(Applied { zxid, stamp, origin, changes })
     }
 
-    /// The answer to an own proposal: without its claim, if the session is believed no longer.
-    fn checked(&self, mut answer: Answer) -> Answer {
-        if self.session.id() != self.proposals.session() {
-            effects::void_claim(&mut answer);
-        }
-        answer
-    }
-
     fn take_change(&mut self, tree: &Tree, change: &Change) {
         match change {
-            Change::SessionOpened { session } => {
+            Change::SessionOpened { session } | Change::SessionMoved { session } => {
                 if let Some(view) = tree.session(*session) {
                     self.sessions.opened(&view, self.now.monotonic);
                 }
@@ -214,43 +191,6 @@ impl Replica {
         self.visibility.keep_only(&ids);
         self.digests.keep_only(&ids);
         self.clocks.keep_only(&ids);
-    }
-
-    /// A session is over, by the log's word.
-    fn session_ended(&mut self, session: SessionId) {
-        if self.session.ended(session) {
-            self.lose(session);
-        }
-        if self.proposals.session() == Some(session) {
-            self.drop_pending();
-        }
-    }
-
-    fn drop_pending(&mut self) {
-        for id in self.proposals.session_ended() {
-            self.answer(id, Err(Failure::SessionLost));
-        }
-    }
-
-    /// The session this node asked for is open; one before it is over.
-    fn notice_opening(&mut self, command: &Command, reply: &Result<Reply, crate::tree::Refusal>) {
-        if let Command::OpenSession { replica, nonce, .. } = command
-            && *replica == self.config.id
-            && let Ok(Reply::Session { session }) = reply
-            && self.session.opened(*session, *nonce)
-        {
-            self.drop_pending();
-            for id in self.proposals.drop_of_older(*session) {
-                self.answer(id, Err(Failure::SessionLost));
-            }
-            self.outbox.events.push(SessionEvent::Opened(*session));
-            for id in self.session.take_awaiting() {
-                self.answer(id, Ok(Reply::Session { session: *session }));
-            }
-            if let Some(id) = self.ending.take() {
-                self.submit(id, *session, Command::CloseSession);
-            }
-        }
     }
 
     /// The first leader of a cluster names it, once the log before its term is applied.

@@ -1,14 +1,7 @@
 //! The only chance here: values drawn from [`super::ReplicaConfig::seed`], so that one seed replays
 //! one history.
 
-/// A value that differs with each argument, evenly spread (splitmix64).
-pub(super) fn mix(seed: u64, number: u64) -> u64 {
-    let mut z =
-        seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use crate::mix::mix;
 
 /// How many ticks without a leader this replica waits in this term: `base..2 * base`. raft-rs would
 /// draw it from the thread's generator; a function of seed and term separates replicas as well, and

@@ -7,8 +7,8 @@
 //! for votes. When it may stop, the leader knows: see `membership.rs`. It says so at once, and to
 //! whoever asks; and the answer to the request to leave waits for the same.
 
-use super::proposals::RETRY_AFTER;
 use super::{Fatal, PeerMessage, Replica};
+use crate::session::RETRY_AFTER;
 use crate::tree::{ReplicaId, Zxid};
 use raft::INVALID_ID;
 use raft::eraftpb::{Message, MessageType};

@@ -1,13 +1,14 @@
 //! What comes out of a replica: things to do, answers, and what was applied.
 
 use super::{PeerMessage, SnapshotMark};
-use crate::tree::{Change, Member, Refusal, ReplicaId, Reply, SessionId, Stamp, Zxid};
+use crate::session::{Answer, ClientId};
+use crate::tree::{Member, ReplicaId, SessionId};
 use raft::eraftpb::{Entry, HardState};
 
 /// All a replica may ask of the world, to be done in this order.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// What time did to the session; for what entries did to it, see
+    /// What time did to sessions; for what entries did to them, see
     /// [`super::Replica::take_session_events`].
     pub events: Vec<SessionEvent>,
     /// Send now. Loss is allowed; order between two replicas is not needed, but helps.
@@ -85,56 +86,14 @@ pub struct Persist {
     pub after: Vec<(ReplicaId, PeerMessage)>,
 }
 
-/// The life of this node's session.
+/// The life of a client's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    Opened(SessionId),
+    /// It is open, or has moved here.
+    Opened(ClientId, SessionId),
     /// Cannot be trusted from now on: its deadline passed here, or the log ended it.
-    Lost(SessionId),
-}
-
-/// What a proposal can be answered besides a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    Refused(Refusal),
-    /// No leader within `op_timeout`: nothing can change now. EROFS. A change that had been handed
-    /// to the leader before it was lost may still take effect.
-    NoQuorum,
-    /// It was handed to a leader and no answer came: it may or may not take effect. ETIMEDOUT.
-    Unknown,
-    /// The session it was to run in ended before it could. EIO.
-    SessionLost,
-    /// The node is stopping. EIO.
-    Stopping,
-}
-
-pub type Answer = Result<Reply, Failure>;
-
-/// A lock, or a place in its queue, is its holder's only as long as the session is.
-pub(super) fn void_claim(answer: &mut Answer) {
-    if let Ok(Reply::Granted { .. } | Reply::Queued { .. }) = answer {
-        *answer = Err(Failure::SessionLost);
-    }
+    Lost(ClientId, SessionId),
 }
 
 /// The member list after the change, or a sentence why there was none.
 pub type MembersAnswer = Result<Vec<Member>, String>;
-
-/// A batch of applied entries, as listeners see it.
-#[derive(Debug)]
-pub struct Batch {
-    /// Index of the last entry of the batch.
-    pub last: Zxid,
-    pub applied: Vec<Applied>,
-    /// The tree was replaced by a snapshot: everything cached is suspect.
-    pub reset: bool,
-}
-
-#[derive(Debug)]
-pub struct Applied {
-    pub zxid: Zxid,
-    pub stamp: Stamp,
-    /// Who proposed it; changes of one's own session are already known to one's kernel.
-    pub origin: SessionId,
-    pub changes: Vec<Change>,
-}

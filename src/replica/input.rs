@@ -1,9 +1,10 @@
 //! What comes into a replica: its settings, what the disk knew, and all that happens to it.
 
 use super::PeerMessage;
+use crate::session::ClientId;
 use crate::tree::{
-    Command, Incarnation, Level, Member, NameKey, Program, ReplicaId, SessionId, Stamp, TreeLimits,
-    Zxid,
+    Command, Incarnation, Level, Member, Name, NameKey, Program, ReplicaId, SessionId, Stamp,
+    TreeLimits, Zxid,
 };
 use raft::eraftpb::{ConfState, Entry, HardState};
 
@@ -36,7 +37,7 @@ pub struct ReplicaConfig {
     /// The only source of chance here. Random: no two replicas, and no two processes of one, have
     /// the same.
     pub seed: u64,
-    /// Open a session and keep it alive (a node with a mount, or that submits anything).
+    /// [`ClientId::OWN`] is here from the start (a node with a mount, or that submits anything).
     pub with_session: bool,
     /// What the disk knew may be older than what this replica has promised.
     pub doubtful: bool,
@@ -117,13 +118,20 @@ pub enum Input {
         session: SessionId,
         command: Command,
     },
-    /// Answer `id` with this node's session ([`crate::tree::Reply::Session`]) once there is one.
+    /// A client is here from now on; `name` is its name among the clients of this host.
+    Attach {
+        client: ClientId,
+        name: Name,
+    },
+    /// Answer `id` with a client's session ([`crate::tree::Reply::Session`]) once there is one.
     AwaitSession {
+        client: ClientId,
         id: u64,
     },
-    /// Answer `id` once this node's session is closed; no other is opened. Also one that is only
+    /// Answer `id` once a client's session is closed; no other is opened. Also one that is only
     /// being opened.
     EndSession {
+        client: ClientId,
         id: u64,
     },
     /// Answer `id` once everything committed before now is applied here.
@@ -134,13 +142,15 @@ pub enum Input {
     Persisted {
         number: u64,
     },
-    /// This node's mount shows everything up to here.
+    /// A client's mount shows everything up to here.
     Visible {
+        client: ClientId,
         zxid: Zxid,
     },
-    /// Whether a mount listens; without one, applied is visible.
-    Mounted {
-        mounted: bool,
+    /// Whether a client's mount listens; without any, applied is visible.
+    Watches {
+        client: ClientId,
+        watches: bool,
     },
     /// A snapshot of the tree at `mark` is durable: the log before it may go.
     SnapshotTaken {

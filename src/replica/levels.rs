@@ -3,8 +3,8 @@
 //! one that is away holds the level down until it is upgraded, or removed.
 
 use super::effects::Fatal;
-use super::proposals::RETRY_AFTER;
 use super::{Failure, Replica};
+use crate::session::RETRY_AFTER;
 use crate::tree::{Command, FIRST_LEVEL, Level, Newer, Program, Refusal, ReplicaId, Tree};
 
 /// What the tree says of levels.

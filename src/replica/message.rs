@@ -17,16 +17,17 @@ pub enum PeerMessage {
         term: u64,
         message: Vec<u8>,
     },
-    /// Proposals of the sender's session, for the leader to stamp and propose.
+    /// Proposals of the sender's sessions, for the leader to stamp and propose.
     Forward(Vec<Proposal>),
-    /// The sender's session is alive; `sent` is its monotonic clock and comes back in the answer.
+    /// The holders of these sessions live, all of them the sender's; `sent` is its monotonic clock
+    /// and comes back in the answer.
     KeepAlive {
-        session: SessionId,
+        sessions: Vec<SessionId>,
         sent: u64,
     },
     /// From a leader that a quorum confirmed after the keep-alive came.
     KeepAliveAck {
-        session: SessionId,
+        sessions: Vec<SessionId>,
         sent: u64,
     },
     /// The sender's mount shows everything up to here.

@@ -27,6 +27,7 @@ mod doubt;
 mod effects;
 pub mod entry;
 mod guard;
+mod hub;
 mod input;
 mod leadership;
 mod levels;
@@ -34,7 +35,6 @@ mod log;
 mod membership;
 mod message;
 mod persistence;
-mod proposals;
 mod reach;
 mod reads;
 mod ready;
@@ -48,15 +48,17 @@ mod visibility;
 mod wishes;
 mod work;
 
+pub use crate::session::{Answer, ClientId, Failure};
+pub use crate::tree::{Applied, Batch};
 pub use acquaintance::{Meeting, keep_met};
-pub use effects::{
-    Answer, Applied, Batch, Effects, Failure, Fatal, MembersAnswer, Persist, SessionEvent,
-};
+pub use effects::{Effects, Fatal, MembersAnswer, Persist, SessionEvent};
 pub use input::{Input, LogBounds, LogReader, Moment, Recovered, ReplicaConfig, SnapshotMark};
 pub use message::PeerMessage;
 pub use status::ReplicaStatus;
 
 use crate::error::Error;
+use crate::mix::mix;
+use crate::session::Client;
 use crate::tree::{Command, Proposal, ReplicaId, SessionId, Stamp, Zxid};
 use raft::RawNode;
 use raft::eraftpb::Message;
@@ -70,7 +72,7 @@ pub struct Replica {
     leadership: leadership::Leadership,
     persistence: persistence::Persistence,
 
-    proposals: proposals::Proposals,
+    hub: hub::Hub,
     /// Proposals of other replicas that came since the last Ready.
     forwarded: Vec<(ReplicaId, Proposal)>,
     /// The replica's own commands, proposed without a session.
@@ -79,9 +81,8 @@ pub struct Replica {
     /// The newest stamp given or seen.
     last_stamp: Stamp,
     clocks: clocks::Clocks,
-    session: sessions::OwnSession,
-    /// Who waits for the session to be closed as soon as it is open.
-    ending: Option<u64>,
+    /// Answers to be told by the next Ready, if their session's claims are not void by then.
+    answering: Vec<(SessionId, u64, Answer)>,
     sessions: sessions::SessionTable,
     /// Sets what this process asks others apart from what earlier ones of this replica asked.
     process: u64,
@@ -134,20 +135,19 @@ impl Replica {
         let hard_state = recovered.hard_state.clone();
         let applied = (recovered.snapshot.index, recovered.snapshot.term);
         let (raw, founding) = start::open(&config, recovered, log)?;
-        let process = chance::mix(config.seed, raw.raft.raft_log.last_index());
-        let own = (config.with_session, config.session_timeout, config.seed);
-        Ok(Replica {
+        let process = mix(config.seed, raw.raft.raft_log.last_index());
+        let with_session = config.with_session;
+        let mut replica = Replica {
             now: Moment::default(),
             leadership: leadership::Leadership::none(0),
             persistence: persistence::Persistence::new(hard_state, founding),
-            proposals: proposals::Proposals::default(),
+            hub: hub::Hub::default(),
             forwarded: Vec::new(),
             own_commands: Vec::new(),
             work: Default::default(),
             last_stamp: 0,
             clocks: clocks::Clocks::default(),
-            session: sessions::OwnSession::new(own.0, own.1, own.2),
-            ending: None,
+            answering: Vec::new(),
             sessions: sessions::SessionTable::default(),
             process,
             reads: reads::Reads::new(process),
@@ -174,7 +174,11 @@ impl Replica {
             stopped: false,
             config,
             raw,
-        })
+        };
+        if with_session {
+            replica.attach(ClientId::OWN, b"");
+        }
+        Ok(replica)
     }
 
     /// Where the tree stands after the last [`Replica::apply`]: the mark of a snapshot taken of it
@@ -186,25 +190,30 @@ impl Replica {
         SnapshotMark { index: self.applied.0, term: self.applied.1, conf }
     }
 
-    /// The session, while it may be believed.
-    pub fn session(&self) -> Option<SessionId> {
-        self.session.id()
+    /// A client's session, while it may be believed.
+    pub fn session(&self, client: ClientId) -> Option<SessionId> {
+        self.hub.client(client)?.session()
     }
 
     /// Until when [`Replica::session`] may be believed if nothing more is heard, on the clock of
     /// [`Moment::monotonic`]; 0 if there is none.
-    pub fn session_deadline(&self) -> u64 {
-        self.session.deadline()
+    pub fn session_deadline(&self, client: ClientId) -> u64 {
+        self.hub.client(client).map_or(0, Client::deadline)
     }
 
-    /// What became of the session in the last [`Replica::apply`] or [`Replica::restored`]: to be
+    /// The clients whose deadline has been put off since this was last called.
+    pub fn take_extended(&mut self) -> Vec<ClientId> {
+        self.hub.take_extended()
+    }
+
+    /// What became of sessions in the last [`Replica::apply`] or [`Replica::restored`]: to be
     /// heard of before the changes, for no lock of a lost session may be handed out.
     pub fn take_session_events(&mut self) -> Vec<SessionEvent> {
         std::mem::take(&mut self.outbox.events)
     }
 
     /// Takes note of the time, which never runs backwards here. Whatever comes next happens after
-    /// the session's deadline, if that has passed.
+    /// the deadlines that have passed.
     fn at(&mut self, now: Moment) {
         if self.now == Moment::default() {
             self.leadership.since = now.monotonic;
@@ -212,17 +221,7 @@ impl Replica {
         self.now.monotonic = self.now.monotonic.max(now.monotonic);
         self.now.wall = now.wall;
         self.reach.look(self.raw.raft.term, self.now.monotonic, self.config.heartbeat);
-        if let Some(session) = self.session.lapse(self.now.monotonic) {
-            self.lose(session);
-        }
-    }
-
-    /// The session is believed no longer, and no lock or place in a queue that was had in it: not
-    /// even those that nobody has been told of.
-    fn lose(&mut self, session: SessionId) {
-        self.outbox.events.push(SessionEvent::Lost(session));
-        self.visibility.void_claims();
-        self.outbox.answers.iter_mut().for_each(|(_, answer)| effects::void_claim(answer));
+        self.lapse_sessions();
     }
 
     fn send(&mut self, to: ReplicaId, message: PeerMessage) {

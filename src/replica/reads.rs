@@ -10,12 +10,12 @@ use std::collections::VecDeque;
 /// Rounds on their way at once; further questions wait for the next.
 const ROUNDS_MAX: usize = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Question {
     /// For a caller of this node, since then.
     Barrier { id: u64, since: u64 },
-    /// For the holder of a session.
-    KeepAlive { from: ReplicaId, session: SessionId, sent: u64 },
+    /// For the holders of sessions.
+    KeepAlive { from: ReplicaId, sessions: Vec<SessionId>, sent: u64 },
 }
 
 pub(super) struct Reads {

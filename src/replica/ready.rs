@@ -34,6 +34,7 @@ impl Replica {
         if self.stopped {
             return None;
         }
+        self.outbox.answers.extend(self.answering.drain(..).map(|(_, id, answer)| (id, answer)));
         self.hand_over();
         self.begin_reads();
         self.serve();
@@ -51,9 +52,6 @@ impl Replica {
     /// All proposals that wait go to raft, or to the leader, in one piece.
     fn hand_over(&mut self) {
         let Some(leader) = self.leadership.leader else { return };
-        if let Some(session) = self.session.id() {
-            self.proposals.sequence(session);
-        }
         if leader == self.config.id {
             self.propose();
         } else {
@@ -61,7 +59,7 @@ impl Replica {
         }
     }
 
-    fn own_proposals(&mut self) -> Vec<Proposal> {
+    pub(super) fn own_proposals(&mut self) -> Vec<Proposal> {
         let bare =
             |command| Proposal { session: SessionId::NONE, sequence: 0, acknowledged: 0, command };
         std::mem::take(&mut self.own_commands).into_iter().map(bare).collect()
@@ -81,7 +79,10 @@ impl Replica {
         let time = self.clocks.time(wall, now);
         let mut last_stamp = self.last_stamp;
         let mut entries = Vec::new();
-        let forwarded = if self.founded { self.admit_forwarded() } else { Vec::new() };
+        let (forwarded, own) = match self.founded {
+            true => (self.admit_forwarded(), self.admit_own()),
+            false => (Vec::new(), self.founding_proposal()),
+        };
         let mut give = |proposal: &Proposal| {
             last_stamp = clocks::stamp_after(last_stamp, time);
             let data = entry::encode(last_stamp, proposal).into();
@@ -90,12 +91,11 @@ impl Replica {
         match self.founded {
             true => {
                 forwarded.iter().for_each(&mut give);
-                self.own_proposals().iter().for_each(&mut give);
-                let (session, term) = (self.session.id(), self.leadership.term);
-                self.proposals.hand_over(session, term, now, true, &mut give);
+                own.iter().for_each(&mut give);
+                self.hub.hand_over(self.leadership.term, now, true, &mut give);
             }
             // Nothing is promised to anyone before the log says whose votes count.
-            false => self.founding_proposal().iter().for_each(&mut give),
+            false => own.iter().for_each(&mut give),
         }
         self.last_stamp = last_stamp;
         if entries.is_empty() {
@@ -107,7 +107,7 @@ impl Replica {
         message.set_entries(entries.into());
         if let Err(error) = self.raw.step(message) {
             ::log::debug!("raft did not take proposals: {error}");
-            self.proposals.dropped(now);
+            self.hub.dropped(now);
         }
     }
 
@@ -131,8 +131,8 @@ impl Replica {
             }
         };
         self.own_proposals().iter().for_each(&mut give);
-        let (believed, term, now) = (self.session.id(), self.leadership.term, self.now.monotonic);
-        self.proposals.hand_over(believed, term, now, false, &mut give);
+        let (term, now) = (self.leadership.term, self.now.monotonic);
+        self.hub.hand_over(term, now, false, &mut give);
         for (_, frame) in frames {
             self.send(leader, PeerMessage::Forward(frame));
         }
@@ -160,8 +160,8 @@ impl Replica {
         for question in self.reads.answered(self.applied.0) {
             match question {
                 Question::Barrier { id, .. } => self.answer(id, Ok(crate::tree::Reply::Done)),
-                Question::KeepAlive { from, session, sent } => {
-                    self.acknowledge(from, session, sent)
+                Question::KeepAlive { from, sessions, sent } => {
+                    self.acknowledge(from, sessions, sent)
                 }
             }
         }
@@ -174,15 +174,13 @@ impl Replica {
     }
 
     /// A quorum confirmed that this replica led after the keep-alive came, and everything before
-    /// that is applied: the session lives.
-    fn acknowledge(&mut self, to: ReplicaId, session: SessionId, sent: u64) {
-        if !self.sessions.is_alive(session) {
-            return;
-        }
+    /// that is applied: the sessions live.
+    fn acknowledge(&mut self, to: ReplicaId, mut sessions: Vec<SessionId>, sent: u64) {
+        sessions.retain(|session| self.sessions.is_alive(*session));
         if to == self.config.id {
-            self.session.acknowledged(session, sent, self.now.monotonic);
-        } else {
-            self.send(to, PeerMessage::KeepAliveAck { session, sent });
+            self.hub.acknowledged(&sessions, sent, self.now.monotonic);
+        } else if !sessions.is_empty() {
+            self.send(to, PeerMessage::KeepAliveAck { sessions, sent });
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a replica believes, for operators.
 
 use super::Replica;
+use crate::session::ClientId;
 use crate::tree::{ReplicaId, SessionId};
 use raft::StateRole;
 
@@ -62,8 +63,8 @@ impl Replica {
             log_first: window.first(),
             log_last: raft.raft_log.last_index(),
             snapshot: window.snapshot_index(),
-            session: self.session.id(),
-            waiting: self.proposals.len(),
+            session: self.session(ClientId::OWN),
+            waiting: self.hub.waiting(),
             matched,
             heard: self.heard.iter().map(|(id, at)| (*id, *at)).collect(),
             attentive: self.visibility.attentive(),

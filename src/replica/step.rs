@@ -4,8 +4,8 @@ use super::guard::{self, Verdict};
 use super::membership::Asker;
 use super::reads::Question;
 use super::wishes::Wish;
-use super::{Failure, Input, Moment, PeerMessage, Replica, SnapshotMark};
-use crate::tree::{Command, ReplicaId, Reply, SessionId};
+use super::{Input, Moment, PeerMessage, Replica, SnapshotMark};
+use crate::tree::{ReplicaId, SessionId};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
 use raft::{ProgressState, SnapshotStatus};
@@ -22,12 +22,13 @@ impl Replica {
             Input::Tick => self.tick(),
             Input::Received { from, message } => self.receive(from, message),
             Input::Submit { id, session, command } => self.submit(id, session, command),
-            Input::AwaitSession { id } => self.await_session(id),
-            Input::EndSession { id } => self.end_session(id),
+            Input::Attach { client, name } => self.attach(client, &name),
+            Input::AwaitSession { client, id } => self.await_session(client, id),
+            Input::EndSession { client, id } => self.end_session(client, id),
             Input::Barrier { id } => self.reads.ask(Question::Barrier { id, since: now }),
             Input::Persisted { number } => self.persisted(number),
-            Input::Visible { zxid } => self.visibility.shown_here(zxid),
-            Input::Mounted { mounted } => self.visibility.set_mounted(mounted),
+            Input::Visible { client, zxid } => self.visibility.shown_here(client, zxid),
+            Input::Watches { client, watches } => self.visibility.watches(client, watches),
             Input::SnapshotTaken { mark } => self.snapshot_taken(mark),
             Input::SnapshotArrived { from, message } => self.snapshot_arrived(from, &message),
             Input::SnapshotSent { to, ok } => {
@@ -54,41 +55,6 @@ impl Replica {
         self.observe_leader();
     }
 
-    pub(super) fn submit(&mut self, id: u64, session: SessionId, command: Command) {
-        let now = self.now.monotonic;
-        if self.session.id() != Some(session) {
-            return self.answer(id, Err(Failure::SessionLost));
-        }
-        let undecided = self.dispute.is_some() || self.outvoted.is_some();
-        if undecided || self.leadership.missing_for(now, self.config.op_timeout) {
-            return self.answer(id, Err(Failure::NoQuorum));
-        }
-        if let Err(failure) = self.admits_level(&command) {
-            return self.answer(id, Err(failure));
-        }
-        self.proposals.submit(id, session, command, now);
-    }
-
-    fn await_session(&mut self, id: u64) {
-        let now = self.now.monotonic;
-        match self.session.id() {
-            Some(session) => self.answer(id, Ok(Reply::Session { session })),
-            None if self.leadership.missing_for(now, self.config.op_timeout) => {
-                self.answer(id, Err(Failure::NoQuorum));
-            }
-            None => self.session.await_opening(id, now),
-        }
-    }
-
-    fn end_session(&mut self, id: u64) {
-        self.session.close();
-        match self.session.id() {
-            Some(session) => self.submit(id, session, Command::CloseSession),
-            None if self.session.is_asked_for() => self.ending = Some(id),
-            None => self.answer(id, Ok(Reply::Done)),
-        }
-    }
-
     fn receive(&mut self, from: ReplicaId, message: PeerMessage) {
         let now = self.now.monotonic;
         if !self.may_say(from, &message) {
@@ -104,9 +70,9 @@ impl Replica {
             }
             // The sender tries again when it knows the leader.
             PeerMessage::Forward(_) => {}
-            PeerMessage::KeepAlive { session, sent } => self.keep_alive(from, session, sent),
-            PeerMessage::KeepAliveAck { session, sent } => {
-                self.session.acknowledged(session, sent, now)
+            PeerMessage::KeepAlive { sessions, sent } => self.keep_alive(from, sessions, sent),
+            PeerMessage::KeepAliveAck { sessions, sent } => {
+                self.hub.acknowledged(&sessions, sent, now)
             }
             PeerMessage::Clock { wall } => self.clocks.heard(from, wall, now),
             PeerMessage::Visible { zxid } => self.visibility.shown_there(from, zxid),
@@ -137,12 +103,16 @@ impl Replica {
         }
     }
 
-    /// A session's holder says that it lives. It is answered once a quorum has confirmed, after
-    /// this, that this replica leads.
-    pub(super) fn keep_alive(&mut self, from: ReplicaId, session: SessionId, sent: u64) {
-        let own = self.sessions.replica(session) == Some(from);
-        if self.leadership.here && own && self.sessions.heard(session, self.now.monotonic) {
-            self.reads.ask(Question::KeepAlive { from, session, sent });
+    /// The holders of sessions live. They are answered once a quorum has confirmed, after this,
+    /// that this replica leads.
+    pub(super) fn keep_alive(&mut self, from: ReplicaId, mut sessions: Vec<SessionId>, sent: u64) {
+        if !self.leadership.here {
+            return;
+        }
+        let (table, now) = (&mut self.sessions, self.now.monotonic);
+        sessions.retain(|id| table.replica(*id) == Some(from) && table.heard(*id, now));
+        if !sessions.is_empty() {
+            self.reads.ask(Question::KeepAlive { from, sessions, sent });
         }
     }
 
@@ -242,7 +212,7 @@ impl Replica {
             return;
         }
         self.reads.leader_changed();
-        self.session.leader_changed();
+        self.hub.leader_changed();
         self.membership.leader_changed();
         if self.leadership.here {
             self.sessions.elected(now);

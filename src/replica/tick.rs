@@ -2,10 +2,9 @@
 
 use super::departure::HEARD_LATELY;
 use super::membership::Asker;
-use super::proposals::RETRY_AFTER;
-use super::sessions::Need;
 use super::wishes::{Decision, Step, Wish};
 use super::{Failure, MembersAnswer, PeerMessage, Replica, chance, entry, guard, start};
+use crate::session::RETRY_AFTER;
 use crate::tree::{Command, Proposal, ReplicaId, SessionId};
 
 /// A learner this close to the log's end gets its vote.
@@ -19,7 +18,7 @@ impl Replica {
         self.tend_doubt();
         self.tick_raft();
         self.observe_leader();
-        self.tend_session();
+        self.tend_sessions();
         self.tend_level();
         self.announce_visible();
         self.say_clock();
@@ -63,29 +62,8 @@ impl Replica {
         self.raw.tick();
     }
 
-    fn tend_session(&mut self) {
-        let now = self.now.monotonic;
-        let leader = self.leadership.leader;
-        while let Some(need) = self.session.need(now, leader.is_some()) {
-            match (need, leader) {
-                (Need::Open { nonce }, _) => self.own_commands.push(Command::OpenSession {
-                    host: self.config.name.as_bytes().into(),
-                    replica: self.config.id,
-                    nonce,
-                    timeout_ms: (self.config.session_timeout / 1_000_000) as u32,
-                }),
-                (Need::KeepAlive(session), Some(leader)) if leader == self.config.id => {
-                    self.keep_alive(leader, session, now)
-                }
-                (Need::KeepAlive(session), Some(leader)) => {
-                    self.send(leader, PeerMessage::KeepAlive { session, sent: now })
-                }
-                (Need::KeepAlive(_), None) => {}
-            }
-        }
-    }
-
     fn announce_visible(&mut self) {
+        self.visibility.drop_laggards(self.now.monotonic);
         let zxid = self.visibility.shown();
         if self.visibility.announces(self.now.monotonic, self.config.heartbeat) {
             for peer in self.peers() {
@@ -108,12 +86,10 @@ impl Replica {
         let (now, limit) = (self.now.monotonic, self.config.op_timeout);
         let leader_known = self.leadership.leader.is_some();
         let hopeless = self.leadership.missing_for(now, limit);
-        for (id, failure) in self.proposals.expire(now, limit, leader_known, hopeless) {
+        for (id, failure) in self.hub.expire(now, limit, leader_known, hopeless) {
             self.answer(id, Err(failure));
         }
-        let mut late = self.session.expire_awaiting(now, limit, hopeless);
-        late.extend(self.reads.expire(now, limit));
-        for id in late {
+        for id in self.reads.expire(now, limit) {
             self.answer(id, Err(Failure::NoQuorum));
         }
         for asker in self.membership.expire(now, 2 * limit) {

@@ -2,7 +2,7 @@
 //! is applied, so that other entries come in between.
 
 use super::Replica;
-use super::proposals::RETRY_AFTER;
+use crate::session::RETRY_AFTER;
 use crate::tree::Command;
 
 #[derive(Default)]

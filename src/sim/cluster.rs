@@ -7,9 +7,10 @@ use super::host::{HEARTBEAT, Host, SESSION_TIMEOUT, founder};
 use super::network::Network;
 use super::scene::Request;
 use super::trace::Trace;
+use super::travellers::Travellers;
 use super::workload::Workload;
 use super::{Counts, Report, SECOND, Settings};
-use crate::replica::{Input, PeerMessage};
+use crate::replica::{ClientId, Input, PeerMessage};
 use crate::tree::{Command, Level, Zxid};
 use std::collections::BTreeMap;
 
@@ -69,6 +70,10 @@ pub(super) enum Event {
         boot: u64,
         peer: usize,
     },
+    /// A travelling client's turn.
+    Travel {
+        traveller: usize,
+    },
     Fault,
     Upgrade {
         host: usize,
@@ -94,6 +99,7 @@ pub(super) struct World {
     pub hosts: Vec<Host>,
     pub network: Network,
     pub workload: Workload,
+    pub travellers: Travellers,
     pub checker: Checker,
     pub trace: Trace,
     pub counts: Counts,
@@ -115,6 +121,7 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
     for host in 0..settings.replicas {
         world.at(0, Event::Start { host });
     }
+    world.set_out();
     world.at(SECOND, Event::Fault);
     world.play_until(settings.length);
     world.calm_down();
@@ -131,6 +138,7 @@ pub fn run(seed: u64, settings: &Settings) -> Report {
         }
     }
     world.judge();
+    world.judge_travellers();
     Report {
         seed,
         trace: world.trace.hash(),
@@ -158,6 +166,7 @@ impl World {
             noted: 0,
             hosts,
             network: Network::calm(),
+            travellers: Travellers::default(),
             workload: Workload::new(settings.replicas, settings.clients),
             checker: Checker::new(!settings.faults),
             trace: Trace::new(settings.keep_trace),
@@ -217,7 +226,7 @@ impl World {
                 }
             }
             Event::Shown { host, boot, zxid } if self.is_up(host, boot) => {
-                self.step(host, Input::Visible { zxid });
+                self.step(host, Input::Visible { client: ClientId::OWN, zxid });
             }
             Event::Turn { client, turn } => {
                 let host = self.workload.host_of(client);
@@ -229,6 +238,10 @@ impl World {
             Event::Refused { host, boot, peer } if self.is_up(host, boot) => {
                 let peer = self.hosts[peer].id;
                 self.step(host, Input::Unreachable { peer });
+            }
+            Event::Travel { traveller } => {
+                let last = self.settings.length + RECOVERY + LAST_WORK;
+                self.travel(traveller, last);
             }
             Event::Fault => self.fault(),
             Event::Upgrade { host, level } => self.upgrade(host, level),
@@ -254,13 +267,15 @@ impl World {
                 let host = self.workload.host_of(*client);
                 (!self.hosts[host].clients_go_on).then_some(host)
             }
-            Event::Fault | Event::Upgrade { .. } | Event::Start { .. } | Event::Resume { .. } => {
-                None
-            }
+            Event::Travel { .. }
+            | Event::Fault
+            | Event::Upgrade { .. }
+            | Event::Start { .. }
+            | Event::Resume { .. } => None,
         }
     }
 
-    fn is_up(&self, host: usize, boot: u64) -> bool {
+    pub fn is_up(&self, host: usize, boot: u64) -> bool {
         self.hosts[host].running.is_some() && self.hosts[host].boot == boot
     }
 
@@ -283,6 +298,6 @@ impl World {
         for (peer, incarnation) in self.hosts[host].met.clone() {
             self.step(host, Input::Met { peer, incarnation });
         }
-        self.step(host, Input::Mounted { mounted: true });
+        self.step(host, Input::Watches { client: ClientId::OWN, watches: true });
     }
 }

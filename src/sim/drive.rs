@@ -6,9 +6,12 @@ use super::disk::Snapshot;
 use super::host::Host;
 use super::network::Fate;
 use super::scene::{Action, Request, Scene};
+use super::travellers::FIRST_QUESTION;
 use super::workload::Workload;
 use super::{MICROSECOND, MILLISECOND};
-use crate::replica::{Batch, Effects, Input, Meeting, PeerMessage, Persist, SessionEvent};
+use crate::replica::{
+    Batch, ClientId, Effects, Input, Meeting, PeerMessage, Persist, SessionEvent,
+};
 use crate::tree::{ReplicaId, Reply, Tree, Zxid};
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -60,6 +63,10 @@ impl World {
         }
         for (id, answer) in effects.answers {
             self.trace.note(self.now, format_args!("h{host} answers {id}: {answer:?}"));
+            if id >= FIRST_QUESTION {
+                self.travellers_answered(id, &answer);
+                continue;
+            }
             if let Some(command) = self.awaiting.remove(&id)
                 && let Ok(Reply::Session { session }) = answer
             {
@@ -105,11 +112,13 @@ impl World {
         self.trace.note(self.now, format_args!("h{host} session {event:?}"));
         let Some(running) = &mut self.hosts[host].running else { return };
         match event {
-            SessionEvent::Opened(session) => {
+            SessionEvent::Opened(client, _) | SessionEvent::Lost(client, _)
+                if client != ClientId::OWN => {}
+            SessionEvent::Opened(_, session) => {
                 running.session = Some(session);
                 self.act(host, |workload, scene| workload.session_opened(scene));
             }
-            SessionEvent::Lost(session) => {
+            SessionEvent::Lost(_, session) => {
                 if running.session == Some(session) {
                     running.session = None;
                 }
@@ -160,7 +169,7 @@ impl World {
             }
             Request::Change(None, command) => {
                 self.awaiting.insert(id, command);
-                self.step(host, Input::AwaitSession { id });
+                self.step(host, Input::AwaitSession { client: ClientId::OWN, id });
             }
             Request::Barrier => self.step(host, Input::Barrier { id }),
         }
@@ -190,11 +199,11 @@ impl World {
         if !self.may_speak(from, to) {
             return;
         }
-        if let PeerMessage::KeepAlive { session, .. } = &message
+        if let PeerMessage::KeepAlive { sessions, .. } = &message
             && self.is_newest_leader(to)
             && self.has_in_its_list(to, from)
         {
-            self.checker.heard(self.now, *session);
+            sessions.iter().for_each(|session| self.checker.heard(self.now, *session));
         }
         let from = self.hosts[from].id;
         self.step(to, Input::Received { from, message });

@@ -24,6 +24,8 @@ mod membership;
 mod network;
 mod scene;
 mod trace;
+mod travel;
+mod travellers;
 mod upgrades;
 mod workload;
 
@@ -94,6 +96,8 @@ pub struct Counts {
     /// Operations clients asked for, and those that were answered well.
     pub asked: u64,
     pub answered: u64,
+    /// Files made by clients that go from host to host.
+    pub travelled: u64,
     /// Locks and tickets held.
     pub held: u64,
     /// Writes under a lock.

@@ -50,8 +50,11 @@ impl Edit<'_> {
             return Err(Refusal::TooNew);
         }
         match command {
-            Command::OpenSession { host, replica, nonce, timeout_ms } => {
-                self.open_session(host, *replica, *nonce, *timeout_ms)
+            Command::OpenSession { host, client, replica, nonce, timeout_ms } => {
+                self.open_session((host, client), *replica, *nonce, *timeout_ms)
+            }
+            Command::MoveSession { session, nonce, moves, replica } => {
+                self.move_session(*session, *nonce, *moves, *replica)
             }
             Command::CloseSession => self.close_session(),
             Command::ExpireSessions { sessions } => self.expire_sessions(sessions),

@@ -22,13 +22,25 @@ pub struct Proposal {
 /// All that can happen to a tree. Variants keep their order: it is their number on disk.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Command {
-    /// Opens a session. A live session of the same `host` ends first: its mount is gone.
-    /// The same `nonce` again answers with the same session. Proposed without a session.
+    /// Opens a session. A live session of the same `client` of the same `host` ends first: that
+    /// one is gone. The same `nonce` again answers with the same session. Proposed without a
+    /// session.
     OpenSession {
         host: Name,
+        /// Which of the host's clients; empty for its own mount.
+        client: Name,
         replica: ReplicaId,
         nonce: u64,
         timeout_ms: u32,
+    },
+    /// The client of a session proposes by another replica from here on. `nonce` is the session's;
+    /// `moves` counts its moves, and a copy of an earlier one is refused. Proposed without a
+    /// session.
+    MoveSession {
+        session: SessionId,
+        nonce: u64,
+        moves: u64,
+        replica: ReplicaId,
     },
     /// Ends the session that proposes it: its locks, tickets and ephemeral entries go.
     CloseSession,

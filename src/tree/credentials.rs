@@ -160,8 +160,8 @@ mod tests {
     impl Log {
         fn new() -> Log {
             let mut log = Log(Tree::new(), 0);
-            let (host, replica) = (b"a"[..].into(), ReplicaId(1));
-            let open = Command::OpenSession { host, replica, nonce: 1, timeout_ms: 1000 };
+            let (host, client, replica) = (b"a"[..].into(), [].into(), ReplicaId(1));
+            let open = Command::OpenSession { host, client, replica, nonce: 1, timeout_ms: 1000 };
             log.apply(0, SessionId::NONE, open).unwrap();
             log
         }

@@ -75,6 +75,7 @@ impl Command {
         match self {
             Command::Probe { level } => (*level).max(FIRST_LEVEL),
             Command::OpenSession { .. }
+            | Command::MoveSession { .. }
             | Command::CloseSession
             | Command::ExpireSessions { .. }
             | Command::Create(_)

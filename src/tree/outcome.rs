@@ -1,6 +1,6 @@
 //! What comes out of [`super::Tree::apply`]: an answer for the asker, changes for everyone.
 
-use super::ids::{Ino, Name, SessionId, Zxid};
+use super::ids::{Ino, Name, SessionId, Stamp, Zxid};
 use super::level::Level;
 use bincode::{Decode, Encode};
 
@@ -151,6 +151,10 @@ pub enum Change {
     SessionOpened {
         session: SessionId,
     },
+    /// It proposes by another replica from here on.
+    SessionMoved {
+        session: SessionId,
+    },
     /// With everything it held: the removals, releases and grants that follow are in this outcome.
     SessionEnded {
         session: SessionId,
@@ -162,4 +166,23 @@ pub enum Change {
     Level {
         level: Level,
     },
+}
+
+/// A batch of applied entries, as listeners see it.
+#[derive(Debug)]
+pub struct Batch {
+    /// Index of the last entry of the batch.
+    pub last: Zxid,
+    pub applied: Vec<Applied>,
+    /// The tree was replaced by a snapshot: everything cached is suspect.
+    pub reset: bool,
+}
+
+#[derive(Debug)]
+pub struct Applied {
+    pub zxid: Zxid,
+    pub stamp: Stamp,
+    /// Who proposed it; changes of one's own session are already known to one's kernel.
+    pub origin: SessionId,
+    pub changes: Vec<Change>,
 }

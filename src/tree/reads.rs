@@ -213,6 +213,7 @@ impl Tree {
         Some(SessionView {
             session,
             host: of.state.host.clone(),
+            client: of.state.client.clone(),
             replica: of.state.replica,
             opened: of.state.opened,
             timeout_ms: of.state.timeout_ms,

@@ -1,5 +1,5 @@
-//! Sessions: one mount's life in the cluster, and its memory of answers, which makes every proposal
-//! apply exactly once.
+//! Sessions: one client's life in the cluster, and its memory of answers, which makes every
+//! proposal apply exactly once.
 
 use super::edit::Edit;
 use super::name_key::Cookie;
@@ -22,7 +22,11 @@ pub(super) struct Session {
 #[derive(Clone, Encode, Decode)]
 pub(super) struct SessionState {
     pub host: Name,
+    pub client: Name,
+    /// By which it proposes.
     pub replica: ReplicaId,
+    /// How often it went to another replica.
+    moves: u64,
     pub nonce: u64,
     pub opened: Stamp,
     pub timeout_ms: u32,
@@ -106,16 +110,17 @@ impl Tree {
 }
 
 impl Edit<'_> {
-    /// A mount arrives. An older session of its host ends: that mount is gone.
+    /// A client arrives. An older session of its name on its host ends: that client is gone.
     pub fn open_session(
         &mut self,
-        host: &Name,
+        (host, client): (&Name, &Name),
         replica: ReplicaId,
         nonce: u64,
         timeout_ms: u32,
     ) -> Result<Reply, Refusal> {
-        let of_host = |session: &Arc<Session>| session.state.host == *host;
-        let older = self.tree.sessions.iter().find(|(_, session)| of_host(session));
+        let named =
+            |session: &Arc<Session>| session.state.client == *client && session.state.host == *host;
+        let older = self.tree.sessions.iter().find(|(_, session)| named(session));
         match older {
             Some((session, older)) if older.state.nonce == nonce => {
                 return Ok(Reply::Session { session });
@@ -129,7 +134,9 @@ impl Edit<'_> {
         let session = SessionId(self.zxid());
         let state = SessionState {
             host: host.clone(),
+            client: client.clone(),
             replica,
+            moves: 0,
             nonce,
             opened: self.stamp(),
             timeout_ms,
@@ -140,6 +147,29 @@ impl Edit<'_> {
         self.tree.sessions.insert(session, opened);
         self.change(Change::SessionOpened { session });
         self.work();
+        Ok(Reply::Session { session })
+    }
+
+    /// The session goes on at another replica, with all that it has.
+    pub fn move_session(
+        &mut self,
+        session: SessionId,
+        nonce: u64,
+        moves: u64,
+        replica: ReplicaId,
+    ) -> Result<Reply, Refusal> {
+        let state = &mut self.tree.session_mut(session).ok_or(Refusal::SessionExpired)?.state;
+        if state.nonce != nonce || moves < state.moves {
+            return Err(Refusal::SessionExpired);
+        }
+        // The same move again is answered as before.
+        let is_new = moves > state.moves;
+        if is_new {
+            (state.moves, state.replica) = (moves, replica);
+            self.change(Change::SessionMoved { session });
+        } else if state.replica != replica {
+            return Err(Refusal::SessionExpired);
+        }
         Ok(Reply::Session { session })
     }
 

@@ -103,6 +103,9 @@ pub struct LockView {
 pub struct SessionView {
     pub session: SessionId,
     pub host: Name,
+    /// Which of the host's clients; empty for its own mount.
+    pub client: Name,
+    /// By which it proposes.
     pub replica: ReplicaId,
     pub opened: Stamp,
     pub timeout_ms: u32,

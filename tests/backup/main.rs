@@ -8,7 +8,7 @@ mod restic;
 mod world;
 
 use keepfs::backup::files::FileId;
-use keepfs::node::streams::StreamStore;
+use keepfs::cluster::streams::StreamStore;
 use world::{World, bytes, eventually, put, wait};
 
 #[test]

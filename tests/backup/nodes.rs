@@ -3,9 +3,12 @@
 use crate::key;
 use crate::world::{bytes, eventually, put, wait};
 use keepfs::backup::catalogue::Catalogue;
+use keepfs::backup::catalogue::InTree;
 use keepfs::backup::manifest::Manifest;
+use keepfs::backup::peers::{Peer, Replicas};
 use keepfs::backup::{Backup, BackupConfig};
-use keepfs::node::streams::StreamStore;
+use keepfs::cluster::Cluster as _;
+use keepfs::cluster::streams::StreamStore;
 use keepfs::node::{Node, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, TreeLimits};
 use std::net::TcpListener;
@@ -59,11 +62,23 @@ fn start(root: &Path, members: &[(String, String)], number: usize) -> Replica {
         started.is_some()
     });
     let node = started.unwrap();
+    let replicas = Replicas {
+        me: Peer { id: node.id(), name: node.name().to_owned() },
+        cluster: Arc::new(node.clone()),
+        bulk: node.bulk().clone(),
+    };
     let backup = Backup::start(
-        &node,
+        replicas,
+        node.data(),
         BackupConfig { catch_up: Duration::from_millis(100), ..BackupConfig::default() },
     );
     Replica { node, backup: backup.unwrap() }
+}
+
+impl Replica {
+    fn catalogue(&self) -> InTree {
+        InTree(Arc::new(self.node.clone()))
+    }
 }
 
 fn register(node: &Node, host: &str) {
@@ -82,7 +97,7 @@ fn register(node: &Node, host: &str) {
 }
 
 fn write(replica: &Replica, content: &[u8]) {
-    eventually("the host is known here", || replica.node.is_registered("web1"));
+    eventually("the host is known here", || replica.catalogue().is_registered("web1"));
     let mut sink = replica.backup.begin("web1").unwrap();
     put(&mut *sink, 0, content).unwrap();
     wait(|done| sink.finish(done)).unwrap();
@@ -98,7 +113,7 @@ fn read(replica: &Replica) -> Vec<u8> {
 }
 
 fn recorded(replica: &Replica) -> usize {
-    replica.node.snapshots("web1").map_or(0, |names| names.len())
+    replica.catalogue().snapshots("web1").map_or(0, |names| names.len())
 }
 
 #[test]
@@ -114,8 +129,9 @@ fn three_nodes_keep_a_stream_and_one_that_was_away_gets_it() {
         eventually("the record", || recorded(replica) == 1);
         assert!(read(replica) == content, "other bytes at {}", replica.node.name());
     }
-    let name = &replicas[1].node.snapshots("web1").unwrap()[0];
-    let manifest = Manifest::from_json(&replicas[1].node.manifest("web1", name).unwrap()).unwrap();
+    let name = &replicas[1].catalogue().snapshots("web1").unwrap()[0];
+    let manifest =
+        Manifest::from_json(&replicas[1].catalogue().manifest("web1", name).unwrap()).unwrap();
     assert_eq!(manifest.holders.len(), 3);
     assert_eq!(manifest.bytes, content.len() as u64);
 
@@ -143,14 +159,14 @@ fn the_log_decides_which_first_writer_makes_the_repository() {
     });
     for replica in &replicas {
         eventually("all records", || recorded(replica) == 3);
-        let names = replica.node.snapshots("web1").unwrap();
+        let names = replica.catalogue().snapshots("web1").unwrap();
         let manifest = |name: &String| {
-            Manifest::from_json(&replica.node.manifest("web1", name).unwrap()).unwrap()
+            Manifest::from_json(&replica.catalogue().manifest("web1", name).unwrap()).unwrap()
         };
         let mut repositories: Vec<_> = names.iter().map(|n| manifest(n).repository).collect();
         repositories.dedup();
         assert_eq!(repositories.len(), 1);
-        let latest = replica.node.latest("web1").unwrap().unwrap();
+        let latest = replica.catalogue().latest("web1").unwrap().unwrap();
         assert_eq!(read(replica), manifest(&latest).writer.as_bytes());
     }
     // What the losers wrote aside is gone.

@@ -1,7 +1,7 @@
 //! Stock restic reads what keepfs writes.
 
 use crate::world::{World, bytes};
-use keepfs::node::streams::StreamStore;
+use keepfs::cluster::streams::StreamStore;
 use std::process::Command;
 
 /// restic on a replica's copy; `None` if it is not installed here (in CI it must be).

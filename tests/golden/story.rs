@@ -114,12 +114,15 @@ impl Story {
     }
 
     fn open(&mut self, host: &str) -> SessionId {
-        let (host, replica) = (host.as_bytes().into(), ReplicaId(1));
-        let open = Command::OpenSession { host, replica, nonce: u64::MAX, timeout_ms: 10_000 };
-        match self.say(SessionId::NONE, open) {
-            Reply::Session { session } => session,
-            other => panic!("{other:?}"),
-        }
+        let (host, client) = (host.as_bytes().into(), b"client"[..].into());
+        let (replica, nonce, timeout_ms) = (ReplicaId(1), u64::MAX, 10_000);
+        let open = Command::OpenSession { host, client, replica, nonce, timeout_ms };
+        let Reply::Session { session } = self.say(SessionId::NONE, open) else {
+            panic!("it is opened");
+        };
+        let (moves, replica) = (1, ReplicaId(2));
+        self.say(SessionId::NONE, Command::MoveSession { session, nonce, moves, replica });
+        session
     }
 
     fn ino(&self, parent: Ino, name: &str) -> Ino {

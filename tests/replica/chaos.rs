@@ -2,7 +2,7 @@
 //! seed, which a failure names.
 
 use crate::world::World;
-use keepfs::replica::{Input, PeerMessage};
+use keepfs::replica::{ClientId, Input, PeerMessage};
 use keepfs::tree::{Command, Create, Ino, NewNode, ReplicaId, SessionId};
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, Message, MessageType};
@@ -83,7 +83,7 @@ fn compare(world: &World, digests: &mut BTreeMap<u64, u64>, seed: u64) {
 /// Nobody believes in a session that the log has ended: its locks may be another's by now.
 fn check_beliefs(world: &World, seed: u64) {
     let running = || world.nodes.values().filter(|node| node.replica.is_some());
-    for session in running().filter_map(|node| node.replica.as_ref()?.session()) {
+    for session in running().filter_map(|node| node.replica.as_ref()?.session(ClientId::OWN)) {
         for node in running().filter(|node| node.tree.zxid() >= session.0) {
             let alive = node.tree.session(session).is_some();
             assert!(alive, "seed {seed}: {session} is believed in, and ended in the log");
@@ -213,7 +213,7 @@ fn nonsense_from_a_peer_panics_nobody() {
             let bytes = nonsense(&mut dice, from, to).write_to_bytes().unwrap();
             let message = match dice.roll(12) {
                 0 => PeerMessage::Raft(bytes[..bytes.len() / 2].to_vec()),
-                1 => PeerMessage::KeepAliveAck { session: SessionId(6), sent: u64::MAX },
+                1 => PeerMessage::KeepAliveAck { sessions: vec![SessionId(6)], sent: u64::MAX },
                 2 => PeerMessage::Visible { zxid: u64::MAX },
                 3 => PeerMessage::Leave { id: 1, member: ReplicaId(dice.roll(9)) },
                 _ => PeerMessage::Raft(bytes.clone()),

@@ -1,7 +1,7 @@
 //! The words of a script.
 
 use crate::world::{EPOCH, Packet, SECOND, World};
-use keepfs::replica::Input;
+use keepfs::replica::{ClientId, Input};
 use keepfs::tree::{
     Command, Create, Ino, LEVEL, Lock, LockMode, NewNode, ReplicaId, SessionId, TicketInfo,
 };
@@ -50,8 +50,7 @@ pub fn run(world: &mut World, line: &str) {
         "give" => world.wire.append(&mut world.kept),
         // cut FROM->TO, or ID: from and to all others.
         "cut" | "heal" => cut(world, &words),
-        "slow" => world.nodes.get_mut(&number(1)).expect(line).slow = true,
-        "fast" => world.nodes.get_mut(&number(1)).expect(line).slow = false,
+        "slow" | "fast" => world.nodes.get_mut(&number(1)).expect(line).slow = words[0] == "slow",
         "persist" => world.persist(number(1)),
         "crash" => world.crash(number(1)),
         "start" => world.start(number(1)),
@@ -71,9 +70,35 @@ pub fn run(world: &mut World, line: &str) {
         "stray" => stray(world, number(1)),
         // resign ID: it is about to stop.
         "resign" => world.step(number(1), Input::Resign),
-        "mount" => world.step(number(1), Input::Mounted { mounted: words[2] == "on" }),
-        "visible" => world.step(number(1), Input::Visible { zxid: number(2) }),
+        "mount" | "visible" => watch(world, number(1), &words),
+        "attach" | "depart" | "arrive" => travel(world, words[0], number(1), number(2)),
         _ => ask(world, line, &words),
+    }
+}
+
+/// mount ID on|off, visible ID ZXID: of its own mount.
+fn watch(world: &mut World, id: u64, words: &[&str]) {
+    let client = ClientId::OWN;
+    let input = match words[0] {
+        "mount" => Input::Watches { client, watches: words[2] == "on" },
+        _ => Input::Visible { client, zxid: words[2].parse().expect("a number") },
+    };
+    world.step(id, input);
+}
+
+/// attach ID CLIENT; depart ID CLIENT: it is nowhere until it arrives; arrive ID CLIENT.
+fn travel(world: &mut World, what: &str, id: u64, client: u64) {
+    let (at, name) = (ClientId(client), format!("c{client}").into_bytes().into());
+    match what {
+        "attach" => world.step(id, Input::Attach { client: at, name }),
+        "depart" => {
+            let departed = world.depart(id, at).expect("it is there");
+            world.travelling.insert(at, departed);
+        }
+        _ => {
+            let departed = world.travelling.remove(&at).expect("it has left");
+            world.arrive(id, at, departed);
+        }
     }
 }
 
@@ -98,17 +123,22 @@ fn ask(world: &mut World, line: &str, words: &[&str]) {
         _ => None,
     };
     if let Some(command) = command {
-        // In the session that is believed, or the next; or `... in SESSION`.
-        return match words.iter().position(|word| *word == "in") {
-            Some(place) => {
-                let session = SessionId(words[place + 1].parse().expect(line));
+        // In the session that is believed, or the next; or `... in SESSION`; or `... by CLIENT`.
+        let after = |word| words.iter().position(|other| *other == word).map(|at| words[at + 1]);
+        let number = |word: &str| word.parse().expect(line);
+        return match (after("in"), after("by")) {
+            (Some(session), _) => {
+                let session = SessionId(number(session));
                 world.step(id, Input::Submit { id: caller, session, command });
             }
-            None => world.submit(id, caller, command),
+            (None, Some(client)) => {
+                world.submit_by(id, ClientId(number(client)), caller, command);
+            }
+            (None, None) => world.submit(id, caller, command),
         };
     }
     let input = match words[0] {
-        "close" => Input::EndSession { id: caller },
+        "close" => Input::EndSession { client: ClientId::OWN, id: caller },
         "barrier" => Input::Barrier { id: caller },
         "join" => Input::AddMember {
             id: caller,

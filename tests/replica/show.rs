@@ -1,7 +1,9 @@
 //! Messages, jobs and answers in a few words, for scripts.
 
-use keepfs::replica::{Answer, Failure, MembersAnswer, PeerMessage, Persist};
-use keepfs::tree::{Command, LEVEL, Proposal};
+use keepfs::replica::{
+    Answer, ClientId, Failure, MembersAnswer, PeerMessage, Persist, SessionEvent,
+};
+use keepfs::tree::{Command, LEVEL, Proposal, SessionId};
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
@@ -88,8 +90,8 @@ pub fn message(message: &PeerMessage) -> String {
             format!("Log term {term} to {index}/{log_term}")
         }
         PeerMessage::Digest { zxid, .. } => format!("Digest {zxid}"),
-        PeerMessage::KeepAlive { session, .. } => format!("KeepAlive {session}"),
-        PeerMessage::KeepAliveAck { session, .. } => format!("KeepAliveAck {session}"),
+        PeerMessage::KeepAlive { sessions, .. } => format!("KeepAlive {}", list(sessions)),
+        PeerMessage::KeepAliveAck { sessions, .. } => format!("KeepAliveAck {}", list(sessions)),
         other => format!("{other:?}"),
     }
 }
@@ -118,4 +120,20 @@ fn raft_message(m: &Message) -> String {
         _ => {}
     }
     text
+}
+
+fn list(sessions: &[SessionId]) -> String {
+    sessions.iter().map(|session| session.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// What became of a client's session.
+pub fn session(event: SessionEvent) -> String {
+    let (what, client, session) = match event {
+        SessionEvent::Opened(client, session) => ("Opened", client, session),
+        SessionEvent::Lost(client, session) => ("Lost", client, session),
+    };
+    match client {
+        ClientId::OWN => format!("session {what}({session:?})"),
+        ClientId(client) => format!("session of client {client} {what}({session:?})"),
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::disk::{Disk, Reader};
 use keepfs::replica::*;
+use keepfs::session::Client;
 use keepfs::tree::{Command, LEVEL, Member, NameKey, Program, ReplicaId, Reply, Tree, TreeLimits};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +58,8 @@ pub struct World {
     pub unheard: BTreeSet<u64>,
     /// Changes that wait for a session, by their callers.
     awaiting: BTreeMap<u64, Command>,
+    /// Clients between two replicas.
+    pub travelling: BTreeMap<ClientId, Client>,
 }
 
 pub fn member(id: u64) -> Member {
@@ -100,6 +103,7 @@ impl World {
             submitted: 0,
             unheard: BTreeSet::new(),
             awaiting: BTreeMap::new(),
+            travelling: BTreeMap::new(),
         }
     }
 
@@ -187,14 +191,36 @@ impl World {
 
     /// Asks for a change in the session that is believed, or in the next one.
     pub fn submit(&mut self, id: u64, caller: u64, command: Command) {
+        self.submit_by(id, ClientId::OWN, caller, command);
+    }
+
+    /// [`World::submit`] of a client.
+    pub fn submit_by(&mut self, id: u64, client: ClientId, caller: u64, command: Command) {
         let replica = self.nodes[&id].replica.as_ref();
-        match replica.and_then(Replica::session) {
+        match replica.and_then(|replica| replica.session(client)) {
             Some(session) => self.step(id, Input::Submit { id: caller, session, command }),
             None => {
                 self.awaiting.insert(caller, command);
-                self.step(id, Input::AwaitSession { id: caller });
+                self.step(id, Input::AwaitSession { client, id: caller });
             }
         }
+    }
+
+    /// A client leaves a replica for another one.
+    pub fn depart(&mut self, id: u64, client: ClientId) -> Option<Client> {
+        let now = self.moment(id);
+        let departed = self.nodes.get_mut(&id)?.replica.as_mut()?.depart(now, client);
+        self.settle(id);
+        departed
+    }
+
+    /// It comes there.
+    pub fn arrive(&mut self, id: u64, at: ClientId, client: Client) {
+        let now = self.moment(id);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(replica) = node.replica.as_mut() else { return };
+        replica.arrive(now, at, client, &node.tree);
+        self.settle(id);
     }
 
     /// Carries out all that a replica asks for now.
@@ -279,7 +305,7 @@ impl World {
 
     fn show_events(&mut self, id: u64, events: Vec<SessionEvent>) {
         for event in events {
-            writeln!(self.out, "{id}: session {event:?}").unwrap();
+            writeln!(self.out, "{id}: {}", crate::show::session(event)).unwrap();
         }
     }
 

@@ -98,6 +98,7 @@ impl TreeStage {
         let nonce = self.seconds;
         let command = Command::OpenSession {
             host: host.as_bytes().into(),
+            client: [].into(),
             replica: ReplicaId(1),
             nonce,
             timeout_ms: 9000,

@@ -71,6 +71,7 @@ fn change(tree: &Tree, change: &Change) -> String {
             format!("granted #{ino} to session {}, waiter {waiter}, token {token}", session.0)
         }
         Change::SessionOpened { session } => format!("session {} opened", session.0),
+        Change::SessionMoved { session } => format!("session {} moved", session.0),
         Change::SessionEnded { session } => format!("session {} ended", session.0),
         Change::Programs => "programs".to_string(),
         Change::Level { level } => format!("level {level}"),

@@ -2,6 +2,7 @@
 
 use super::support::mounted::Mounted;
 use super::{hosts, support, together};
+use keepfs::cluster::Cluster as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -61,7 +61,8 @@ fn e3_mounting() {
         return;
     }
     let cluster = Mounted::start(1);
-    let mount = |path| Mount::start(cluster.node(0).clone(), MountConfig::new(path));
+    let mount =
+        |path| Mount::start(std::sync::Arc::new(cluster.node(0).clone()), MountConfig::new(path));
     let problem = |path| mount(path).err().expect("must be refused").to_string();
     assert!(problem(cluster.root(0)).contains("a keepfs is mounted here already"));
     assert!(problem("/proc".into()).contains("proc"));

@@ -4,6 +4,7 @@ use super::support::mounted::FILE_BYTES;
 use super::support::shell::sh;
 use super::support::system::{self, Mapping, errno};
 use super::{hosts, together};
+use keepfs::cluster::Cluster as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};

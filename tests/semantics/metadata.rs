@@ -3,6 +3,7 @@
 use super::hosts;
 use super::support::shell::{Ran, sh, try_sh};
 use super::support::system::{self, errno};
+use keepfs::cluster::Cluster as _;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;

@@ -46,7 +46,7 @@ impl Mounted {
             .collect();
         let mount_one = |(at, node): (usize, &Node)| {
             let config = MountConfig::new(directory.path().join(NAMES[at]));
-            Some(Mount::start(node.clone(), config).unwrap())
+            Some(Mount::start(std::sync::Arc::new(node.clone()), config).unwrap())
         };
         let mounts = nodes.iter().enumerate().map(mount_one).collect();
         let mounted = Mounted { mounts, nodes, directory };
@@ -102,7 +102,8 @@ impl Mounted {
     /// Mounts what was unmounted.
     pub fn mount(&mut self, at: usize) {
         let config = MountConfig::new(self.root(at));
-        self.mounts[at] = Some(Mount::start(self.nodes[at].clone(), config).unwrap());
+        self.mounts[at] =
+            Some(Mount::start(std::sync::Arc::new(self.nodes[at].clone()), config).unwrap());
     }
 
     /// Stops a node, with its mount.

@@ -23,20 +23,43 @@ const WALLS: &[(&str, &[&str])] = &[
     ("mailbox", &[]),
     ("panics", &[]),
     ("room", &[]),
+    ("mix", &[]),
     ("tree", &["cow"]),
-    ("replica", &["tree"]),
+    ("session", &["mix", "tree"]),
+    ("replica", &["mix", "session", "tree"]),
+    ("cluster", &["session", "tree"]),
     ("disk", &["panics", "replica", "room", "tree"]),
     ("peers", &["mailbox", "replica", "tree"]),
-    ("node", &["disk", "exposition", "mailbox", "panics", "peers", "replica", "tree"]),
-    ("mount", &["cow", "mailbox", "node", "tree"]),
-    ("backup", &["exposition", "node", "panics", "peers", "room", "tree"]),
-    ("sim", &["replica", "tree"]),
+    (
+        "node",
+        &[
+            "cluster",
+            "disk",
+            "exposition",
+            "mailbox",
+            "panics",
+            "peers",
+            "replica",
+            "session",
+            "tree",
+        ],
+    ),
+    ("mount", &["cluster", "cow", "mailbox", "tree"]),
+    ("backup", &["cluster", "exposition", "panics", "peers", "room", "tree"]),
+    ("sim", &["replica", "session", "tree"]),
     ("config", &["node", "tree"]),
-    ("cli", &["backup", "config", "disk", "mount", "node", "panics", "peers"]),
+    ("cli", &["backup", "cluster", "config", "disk", "mount", "node", "panics", "peers"]),
 ];
 
 /// What depends on its arguments alone: files, or all below a directory.
-const PURE: &[&str] = &["src/cow.rs", "src/tree/", "src/replica/", "src/peers/frame.rs"];
+const PURE: &[&str] = &[
+    "src/cow.rs",
+    "src/mix.rs",
+    "src/tree/",
+    "src/session/",
+    "src/replica/",
+    "src/peers/frame.rs",
+];
 
 /// What reads the world, or chance: one seed must replay one history.
 const IMPURE: &[&str] = &[

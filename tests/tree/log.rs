@@ -74,9 +74,16 @@ impl Log {
     fn clusters_own(&self, dice: &mut Dice) -> Command {
         let hosts = ["a", "b", "c"];
         let some = |dice: &mut Dice| SessionId(1 + dice.roll(self.entries.len() as u64 + 1));
-        match dice.roll(12) {
+        match dice.roll(13) {
+            12 => Command::MoveSession {
+                session: some(dice),
+                nonce: dice.roll(4),
+                moves: dice.roll(3),
+                replica: ReplicaId(1 + dice.roll(2)),
+            },
             0..6 => Command::OpenSession {
                 host: dice.pick(&hosts).as_bytes().into(),
+                client: dice.pick(&["", "other"]).as_bytes().into(),
                 replica: ReplicaId(1),
                 nonce: dice.roll(4),
                 timeout_ms: 1,

@@ -5,8 +5,8 @@
 //! many read at once, at most one text for each of them who sees another one is made at a time.
 
 use super::{ControlFile, text};
+use crate::cluster::Cluster;
 use crate::mailbox::{Mailbox, Taken};
-use crate::node::Node;
 use crate::tree::{SessionId, Stamp, Tree};
 use std::collections::BTreeMap;
 use std::io;
@@ -41,10 +41,12 @@ struct Asked {
 
 impl Listings {
     /// Fails if threads are used up.
-    pub fn start(node: Node) -> io::Result<Listings> {
+    pub fn start(cluster: Arc<dyn Cluster>) -> io::Result<Listings> {
         let asked = Arc::<Mailbox<Asked>>::default();
         let mailbox = Arc::clone(&asked);
-        thread::Builder::new().name("mount-listings".into()).spawn(move || run(&node, &mailbox))?;
+        thread::Builder::new()
+            .name("mount-listings".into())
+            .spawn(move || run(&*cluster, &mailbox))?;
         Ok(Listings(asked))
     }
 
@@ -67,12 +69,12 @@ impl Drop for Listings {
     }
 }
 
-fn run(node: &Node, mailbox: &Mailbox<Asked>) {
+fn run(cluster: &dyn Cluster, mailbox: &Mailbox<Asked>) {
     let mut asked = Vec::new();
     let mut kept = Kept::default();
     while mailbox.take(&mut asked, None) == Taken::Items {
         let started = Instant::now();
-        answer_all(node, &mut kept, asked.drain(..));
+        answer_all(cluster, &mut kept, asked.drain(..));
         let took = started.elapsed();
         if took > QUICK {
             thread::sleep(took.min(REST_MAX));
@@ -80,9 +82,9 @@ fn run(node: &Node, mailbox: &Mailbox<Asked>) {
     }
 }
 
-fn answer_all(node: &Node, kept: &mut Kept, asked: impl Iterator<Item = Asked>) {
+fn answer_all(cluster: &dyn Cluster, kept: &mut Kept, asked: impl Iterator<Item = Asked>) {
     // Frozen in one step, read without a lock, and let go of here.
-    let (tree, own) = (node.frozen(), node.session());
+    let (tree, own) = (cluster.frozen(), cluster.session());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
     let mut texts: BTreeMap<(ControlFile, u32), Option<Text>> = BTreeMap::new();
     for Asked { file, uid, then } in asked {

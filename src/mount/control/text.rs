@@ -1,8 +1,8 @@
 //! The texts of the control files: for people first, and simple to take apart. A list is a table
 //! with a heading, its columns apart by two spaces or more; the rest is `name: value`.
 
+use crate::cluster::{MemberStatus, Status};
 use crate::limits;
-use crate::node::{MemberStatus, Status};
 use crate::tree::{FIRST_LEVEL, LockMode, LockView, Name, SessionId, SessionView, Stamp, Usage};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ pub fn sessions(sessions: &[SessionView], own: Option<SessionId>, now: Stamp) ->
     let row = |view: &SessionView| {
         vec![
             view.session.to_string(),
-            escaped(&view.host),
+            client(view),
             view.replica.to_string(),
             age_of(view.opened, now),
             format!("{}ms", view.timeout_ms),
@@ -127,6 +127,14 @@ pub fn sessions(sessions: &[SessionView], own: Option<SessionId>, now: Stamp) ->
     };
     let heading = ["SESSION", "HOST", "REPLICA", "AGE", "TIMEOUT", "EPHEMERALS", "LOCKS", "OWN"];
     table(&heading, sessions, row)
+}
+
+/// The host, and which of its clients it is, if that is not its own mount.
+fn client(view: &SessionView) -> String {
+    match view.client.is_empty() {
+        true => escaped(&view.host),
+        false => format!("{}:{}", escaped(&view.host), escaped(&view.client)),
+    }
 }
 
 /// For the user `reader`: command lines, which may hold secrets, are shown to root and to the user

@@ -1,7 +1,7 @@
 //! Operations of this host that the kernel was told had failed and that may take effect all the
 //! same.
 
-use crate::node::Failure;
+use crate::cluster::Failure;
 use crate::tree::Zxid;
 use parking_lot::Mutex;
 

@@ -1,7 +1,7 @@
 //! The notifier: carries every batch of changes to the kernel, in order, then hands out the lock
 //! grants in it and reports it visible.
 //!
-//! 1. A batch comes from the node. Replies that were read from an older tree leave first
+//! 1. A batch comes from the cluster. Replies that were read from an older tree leave first
 //!    (`Mount::replying`).
 //! 2. [`plan`] works out, each once, the inodes and names the kernel holds and must forget.
 //! 3. Inodes are forgotten here; names by a second thread ([`names`]), for that takes the
@@ -9,7 +9,8 @@
 //!    If one does, the kernel is told to forget all names, which takes no lock (Linux 6.16; before
 //!    that, the name is forgotten as soon as the operation is answered, and may be seen until
 //!    then).
-//! 4. Orphans nobody has open are let go of, waiters are granted, barriers run, the node is told.
+//! 4. Orphans nobody has open are let go of, waiters are granted, barriers run, the cluster is
+//!    told.
 
 mod doubts;
 mod names;
@@ -22,13 +23,13 @@ pub use visible::Visible;
 use super::Mount;
 use super::kernel::{Kernel, Known, Pages};
 use super::waiters::{End, Wait};
-use crate::node::{Applied, Batch, Event};
-use crate::tree::{Change, Ino, SessionId};
-use crossbeam_channel::{Receiver, select};
+use crate::cluster::feed::Reader;
+use crate::cluster::{Audience, Event};
+use crate::tree::{Applied, Batch, Change, Ino, SessionId};
 use names::NameForgetter;
 use plan::{Knowledge, Plan};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -38,11 +39,43 @@ const UNDERWAY: Duration = Duration::from_secs(1);
 /// Pauses before asking again for such an inode; about 100 ms together.
 const AGAIN: [u64; 10] = [20, 50, 100, 200, 500, 1_000, 5_000, 10_000, 30_000, 50_000];
 
+/// What the kernel must forget of a batch, of which `session` is the mount's own.
+fn plan(mount: &Mount, session: Option<SessionId>, applied: &[Applied]) -> Plan {
+    let doubtful = mount.doubts.is_open();
+    let tree = mount.cluster.tree();
+    let knowledge = Knowledge { tree: &tree, inodes: &mount.inodes };
+    let mut plan = Plan::default();
+    for applied in applied {
+        let by_kernel = Some(applied.origin) == session && !doubtful;
+        for change in &applied.changes {
+            if by_kernel {
+                plan.add_own(change, &knowledge);
+            } else {
+                plan.add_foreign(change, &knowledge);
+            }
+        }
+    }
+    plan
+}
+
+/// What the mount has shown: what its kernel holds, and replies on their way there.
+pub struct Shown(pub Weak<Mount>);
+
+impl Audience for Shown {
+    fn is_untouched_by(&self, batch: &Batch) -> bool {
+        let Some(mount) = self.0.upgrade() else { return false };
+        // Whoever had read the tree without this batch has told the kernel, and is in the table.
+        let all_replied = mount.replying.try_write().is_some();
+        let plan = || plan(&mount, mount.cluster.session(), &batch.applied);
+        all_replied && !batch.reset && plan() == Plan::default()
+    }
+}
+
 pub struct Notifier {
     mount: Arc<Mount>,
     kernel: Arc<Kernel>,
     names: NameForgetter,
-    /// This node's, as of the events heard so far.
+    /// The mount's, as of the events heard so far.
     session: Option<SessionId>,
 }
 
@@ -53,29 +86,20 @@ impl Notifier {
         Ok(Notifier { mount, kernel, names, session: None })
     }
 
-    /// Runs until the node's events end or `stop` fires or disconnects.
-    pub fn run(mut self, events: &Receiver<Event>, stop: &Receiver<()>) {
-        self.carry_all(events, stop);
-        self.mount.let_go_of_waiters();
-    }
-
-    fn carry_all(&mut self, events: &Receiver<Event>, stop: &Receiver<()>) {
-        loop {
-            let event = select! {
-                recv(events) -> event => event,
-                recv(stop) -> _ => return,
-            };
+    /// Runs until the cluster's events end.
+    pub fn run(mut self, events: &Reader) {
+        while let Ok(event) = events.next(None) {
             match event {
-                Ok(Event::Batch(batch)) => self.carry(&batch),
-                Ok(Event::SessionOpened(session)) => self.session = Some(session),
-                Ok(Event::SessionLost(session)) => {
+                Event::Batch(batch) => self.carry(&batch),
+                Event::SessionOpened(session) => self.session = Some(session),
+                Event::SessionLost(session) => {
                     self.session = None;
                     self.mount.session_lost(session);
                 }
-                Ok(Event::Stopping) => self.mount.let_go_of_waiters(),
-                Err(_) => return,
+                Event::Stopping => self.mount.let_go_of_waiters(),
             }
         }
+        self.mount.let_go_of_waiters();
     }
 
     fn carry(&mut self, batch: &Batch) {
@@ -83,7 +107,7 @@ impl Notifier {
         if batch.reset {
             self.forget_everything();
         } else {
-            let plan = self.plan(&batch.applied);
+            let plan = plan(&self.mount, self.session, &batch.applied);
             self.forget(plan);
         }
         for change in batch.applied.iter().flat_map(|applied| &applied.changes) {
@@ -95,25 +119,7 @@ impl Notifier {
             self.look_for_orphans();
         }
         self.mount.doubts.carried(batch.last);
-        self.mount.node.made_visible(batch.last);
-    }
-
-    fn plan(&self, applied: &[Applied]) -> Plan {
-        let doubtful = self.mount.doubts.is_open();
-        let tree = self.mount.node.tree();
-        let knowledge = Knowledge { tree: &tree, inodes: &self.mount.inodes };
-        let mut plan = Plan::default();
-        for applied in applied {
-            let by_kernel = Some(applied.origin) == self.session && !doubtful;
-            for change in &applied.changes {
-                if by_kernel {
-                    plan.add_own(change, &knowledge);
-                } else {
-                    plan.add_foreign(change, &knowledge);
-                }
-            }
-        }
-        plan
+        self.mount.cluster.made_visible(batch.last);
     }
 
     fn forget(&mut self, plan: Plan) {
@@ -175,7 +181,7 @@ impl Notifier {
     /// What lost its last name in the entries that a snapshot jumped over.
     fn look_for_orphans(&self) {
         let Some(session) = self.session else { return };
-        let orphans = self.mount.node.tree().unreleased(session);
+        let orphans = self.mount.cluster.tree().unreleased(session);
         orphans.into_iter().for_each(|ino| self.hand_out(&Change::Orphaned { ino }));
     }
 

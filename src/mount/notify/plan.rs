@@ -44,6 +44,7 @@ impl Plan {
             | Change::Orphaned { .. }
             | Change::Granted { .. }
             | Change::SessionOpened { .. }
+            | Change::SessionMoved { .. }
             | Change::SessionEnded { .. }
             | Change::Members
             | Change::Programs

@@ -38,7 +38,7 @@ impl Mount {
         }
         self.handles.asked(ino, caller.pid);
         let _in_order = self.reply_in_order();
-        let attributes = self.node.tree().attributes(ino);
+        let attributes = self.cluster.tree().attributes(ino);
         // ESTALE rather than ENOENT: the kernel then looks the path up anew.
         let Some(attributes) = attributes else { return reply.error(Errno::ESTALE) };
         let mut attr = attr::file_attr(&attributes);
@@ -64,13 +64,13 @@ impl Mount {
         if control::is_control(ino) {
             return reply.error(Errno::EPERM);
         }
-        let Some(current) = self.node.tree().attributes(ino) else {
+        let Some(current) = self.cluster.tree().attributes(ino) else {
             return reply.error(Errno::ESTALE);
         };
         if current.kind == Kind::Stream && asked.size.is_some() {
             return self.resize_stream(ino, asked.size.unwrap_or(0), fh, reply);
         }
-        let session = self.node.session();
+        let session = self.cluster.session();
         let handle = fh.and_then(|fh| self.handles.get(fh));
         if self.is_unprotected(caller, ino, handle.as_deref(), session) {
             return reply.error(Errno::EIO);
@@ -150,7 +150,7 @@ impl Mount {
 
     pub(super) fn answer_attributes(&self, ino: Ino, reply: ReplyAttr) {
         let _in_order = self.reply_in_order();
-        let attributes = self.node.tree().attributes(ino);
+        let attributes = self.cluster.tree().attributes(ino);
         match attributes {
             Some(attributes) => reply.attr(&self.attr_ttl(ino), &attr::file_attr(&attributes)),
             None => reply.error(Errno::ESTALE),

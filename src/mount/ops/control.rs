@@ -65,7 +65,7 @@ impl Mount {
         if file.is_listing() {
             return self.listings.ask(file, uid, Box::new(then));
         }
-        let mut text = file.render(&self.node);
+        let mut text = file.render(&*self.cluster);
         if let (ControlFile::Metrics, Some(streams)) = (file, &self.streams) {
             text.extend(streams.metrics().into_bytes());
         }

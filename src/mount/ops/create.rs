@@ -1,9 +1,9 @@
 //! New names: files, directories, links, nodes.
 
+use crate::cluster::Failure;
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
 use crate::mount::{Caller, Mount, control, errno};
-use crate::node::Failure;
 use crate::tree::{Command, Create, Ino, Kind, Name, NewNode, Refusal, Reply, Role};
 use fuser::{Errno, FileHandle, FopenFlags, ReplyCreate, ReplyEntry};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Mount {
         let held = self.hold([parent, parent]);
         let name = Name::from(name);
         let command = Command::Link { ino, parent, name: name.clone() };
-        self.submit(self.node.session(), command, move |mount, answer| {
+        self.submit(self.cluster.session(), command, move |mount, answer| {
             match answer {
                 Ok(_) => mount.answer_new_entry(reply, (parent, &name), ino),
                 Err(failure) => reply.error(errno::of_failure(failure)),
@@ -83,7 +83,7 @@ impl Mount {
         let held = self.hold([parent, parent]);
         let name = Name::from(name);
         let create = self.new_entry(caller, parent, name.clone(), node, mode);
-        self.submit(self.node.session(), Command::Create(create), move |mount, answer| {
+        self.submit(self.cluster.session(), Command::Create(create), move |mount, answer| {
             match answer {
                 Ok(Reply::Created { ino, .. }) => {
                     mount.answer_new_entry(reply, (parent, &name), ino);
@@ -107,7 +107,7 @@ impl Mount {
     ) -> Create {
         let mut mode = mode & 0o7777;
         let mut gid = caller.gid;
-        let directory = self.node.tree().attributes(parent);
+        let directory = self.cluster.tree().attributes(parent);
         if let Some(directory) = directory.filter(|directory| directory.mode & libc::S_ISGID != 0) {
             gid = directory.gid;
             if node == NewNode::Directory {
@@ -129,14 +129,14 @@ impl Mount {
         if is_reserved(parent, name) {
             return reply.error(Errno::EPERM);
         }
-        let role = self.node.tree().attributes(parent).map(|directory| directory.role);
+        let role = self.cluster.tree().attributes(parent).map(|directory| directory.role);
         if role == Some(Role::Lock) {
             return self.create_ticket(caller, parent, name.into(), mode & 0o7777, flags, reply);
         }
         let held = self.hold([parent, parent]);
         let asked = Name::from(name);
         let create = self.new_entry(caller, parent, asked.clone(), NewNode::File, mode);
-        self.submit(self.node.session(), Command::Create(create), move |mount, answer| {
+        self.submit(self.cluster.session(), Command::Create(create), move |mount, answer| {
             match answer {
                 Ok(Reply::Created { ino, name }) => {
                     let created = Created { parent, asked, ino, name };
@@ -162,7 +162,7 @@ impl Mount {
         reply: ReplyCreate,
     ) {
         let _in_order = self.reply_in_order();
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let ino = created.ino;
         let ttl = self.name_ttl(&tree, created.parent, &created.asked);
         let attributes = tree.attributes(ino);
@@ -172,7 +172,7 @@ impl Mount {
             return self.open_stream(caller, attributes, flags, OpenReply::Create(reply));
         }
         let fopen = self.fopen_flags(flags);
-        let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
+        let mut handle = Handle::new(ino, flags, self.cluster.session(), HandleKind::File);
         handle.created = created.name;
         handle.opener = caller.pid;
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);

@@ -31,7 +31,7 @@ impl Mount {
             return reply.ok();
         }
         self.inodes.gives_pages(directory);
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let parent = tree.parent(directory).unwrap_or(Ino::ROOT);
         for (cookie, name, ino) in [(DOT, ".", directory), (DOT_DOT, "..", parent)] {
             if offset < cookie && reply.add(INodeNo(ino.0), cookie, FileType::Directory, name) {
@@ -63,7 +63,7 @@ impl Mount {
         }
         self.inodes.gives_pages(directory);
         let _in_order = self.reply_in_order();
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let listed = self.fill(&tree, directory, offset, &mut reply);
         drop(tree);
         match listed {

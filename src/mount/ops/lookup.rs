@@ -19,7 +19,7 @@ impl Mount {
             return reply.error(Errno::ENAMETOOLONG);
         }
         let _in_order = self.reply_in_order();
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let ttl = self.name_ttl(&tree, parent, name);
         let own_ticket = (ttl == TTL_NONE).then(|| self.lookup_ticket(caller, parent, name));
         match own_ticket.flatten().map_or_else(|| tree.lookup(parent, name), Ok) {
@@ -73,7 +73,7 @@ impl Mount {
         ino: Ino,
     ) {
         let _in_order = self.reply_in_order();
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let ttl = self.name_ttl(&tree, parent, name);
         match tree.attributes(ino) {
             Some(attributes) => {
@@ -90,7 +90,7 @@ impl Mount {
     }
 
     pub fn readlink(&self, ino: Ino, reply: ReplyData) {
-        match self.node.tree().symlink_target(ino) {
+        match self.cluster.tree().symlink_target(ino) {
             Ok(target) => reply.data(&target),
             Err(refusal) => reply.error(errno::of_refusal(refusal)),
         }

@@ -15,7 +15,7 @@ impl Mount {
         if control::is_control(ino) {
             return self.open_control(caller, ino, flags, reply);
         }
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let attributes = tree.attributes(ino);
         let is_ticket = tree.ticket(ino).is_some();
         drop(tree);
@@ -44,11 +44,11 @@ impl Mount {
     /// keeps it, even unlinked.
     fn open_file(&self, caller: Caller, ino: Ino, flags: i32, reply: ReplyOpen) {
         let fopen = self.fopen_flags(flags);
-        let mut handle = Handle::new(ino, flags, self.node.session(), HandleKind::File);
+        let mut handle = Handle::new(ino, flags, self.cluster.session(), HandleKind::File);
         handle.opener = caller.pid;
         handle.direct = fopen.contains(FopenFlags::FOPEN_DIRECT_IO);
         let Some(handle) = self.enter(handle) else { return reply.error(Errno::ESTALE) };
-        let attributes = self.node.tree().attributes(ino);
+        let attributes = self.cluster.tree().attributes(ino);
         match attributes {
             Some(attributes) => {
                 self.expect_truncation(&handle);
@@ -75,7 +75,7 @@ impl Mount {
         self.control_text(file, caller.uid, move |text| {
             let Some(text) = text else { return reply.error(Errno::EMFILE) };
             let kind = HandleKind::Control(text);
-            match mount.handles.open(Handle::new(ino, flags, mount.node.session(), kind)) {
+            match mount.handles.open(Handle::new(ino, flags, mount.cluster.session(), kind)) {
                 // Direct I/O, for the kernel would believe the size it was told before the text
                 // was made, and show one user's text to the next.
                 Some(handle) => reply.opened(
@@ -108,7 +108,7 @@ impl Mount {
     /// Looks at the process that closes only where something hangs on it, and on another thread.
     pub fn flush(self: &Arc<Self>, caller: Caller, fh: u64, owner: LockOwner, reply: ReplyEmpty) {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
-        let (ino, session) = (handle.ino, self.node.session());
+        let (ino, session) = (handle.ino, self.cluster.session());
         let mount = Arc::clone(self);
         match &handle.kind {
             HandleKind::Stream(stream) if handle.is_lost(session) => {
@@ -166,7 +166,7 @@ impl Mount {
         }
         // Nobody waits for this answer; the truncation is carried out all the same.
         reply.ok();
-        let session = self.node.session();
+        let session = self.cluster.session();
         if !handle.truncates() || handle.is_lost(session) {
             return self.close(fh);
         }

@@ -31,7 +31,7 @@ impl Mount {
                     // Before the tree is read: a change after that finds the mark.
                     self.inodes.gives_pages(ino);
                 }
-                let data = self.node.tree().read(ino, offset, size as usize);
+                let data = self.cluster.tree().read(ino, offset, size as usize);
                 match data {
                     Ok(data) => {
                         if into_cache {
@@ -55,7 +55,7 @@ impl Mount {
         if self.sees_truncation(ino, fh) {
             return reply.error(Errno::ENXIO);
         }
-        let found = self.node.tree().seek(ino, offset, hole);
+        let found = self.cluster.tree().seek(ino, offset, hole);
         match found {
             Ok(Some(offset)) => reply.offset(offset as i64),
             Ok(None) => reply.error(Errno::ENXIO),

@@ -55,7 +55,7 @@ impl Mount {
         reply: ReplyEmpty,
     ) {
         let held = self.hold(directories);
-        self.submit(self.node.session(), command, move |_, answer| {
+        self.submit(self.cluster.session(), command, move |_, answer| {
             answer_empty(reply, answer.map_err(errno::of_failure));
             drop(held);
         });

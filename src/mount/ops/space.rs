@@ -9,7 +9,7 @@ const UNIT_BYTES: u32 = 4096;
 
 impl Mount {
     pub fn statfs(&self, reply: ReplyStatfs) {
-        let usage = self.node.tree().usage();
+        let usage = self.cluster.tree().usage();
         let unit = u64::from(UNIT_BYTES);
         let blocks = usage.limits.tree_bytes / unit;
         let free = blocks.saturating_sub(usage.bytes.div_ceil(unit));

@@ -19,7 +19,7 @@ impl Mount {
         reply: ReplyWrite,
     ) {
         // Who stored them is not known.
-        let (session, nobody) = (self.node.session(), Caller { uid: 0, gid: 0, pid: 0 });
+        let (session, nobody) = (self.cluster.session(), Caller { uid: 0, gid: 0, pid: 0 });
         if self.is_unprotected(nobody, ino, None, session) {
             return reply.error(Errno::EIO);
         }
@@ -37,7 +37,7 @@ impl Mount {
             Ok(_) => {
                 mount.mapped.taken(ino, offset, &data);
                 reply.written(length);
-                let is_ticket = mount.node.tree().ticket(ino).is_some();
+                let is_ticket = mount.cluster.tree().ticket(ino).is_some();
                 if is_ticket {
                     mount.ticket_written(ino);
                 }
@@ -58,7 +58,7 @@ impl Mount {
         }
         // Changes nothing, and is answered when every mount shows it, and all before it.
         let nothing = Stored { ino, offset: 0, data: Box::default(), changed: Box::default() };
-        let session = self.node.session();
+        let session = self.cluster.session();
         self.submit(session, Command::Store(nothing), move |mount, _| then(mount));
     }
 }

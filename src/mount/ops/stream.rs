@@ -1,6 +1,7 @@
 //! Backup streams: reading and writing `/backup/node/NAME/backup`. Whatever may take long (finding
 //! a snapshot, looking at who else writes) has a thread of its own: streams are rare.
 
+use crate::cluster::streams::StreamStore;
 use crate::mount::handles::{Handle, HandleKind};
 use crate::mount::opened::OpenReply;
 use crate::mount::stream::OpenStream;
@@ -9,7 +10,6 @@ use crate::mount::stream::holders::{OpenFile, Suspects};
 use crate::mount::stream::writer::Writer;
 use crate::mount::waiters::{End, Wait, Waiter};
 use crate::mount::{Caller, Mount, processes};
-use crate::node::streams::StreamStore;
 use crate::tree::{Attributes, Ino};
 use fuser::{Errno, FileHandle, FopenFlags, ReplyData, ReplyEmpty, ReplyWrite};
 use std::io;
@@ -204,7 +204,7 @@ impl Mount {
         reply: OpenReply,
     ) {
         let kind = HandleKind::Stream(stream);
-        let handle = Handle::new(attributes.ino, flags, self.node.session(), kind);
+        let handle = Handle::new(attributes.ino, flags, self.cluster.session(), kind);
         let Some(handle) = self.handles.open(handle) else { return reply.error(Errno::ESTALE) };
         if reply.is_create() {
             self.inodes.looked_up(attributes.ino);
@@ -221,7 +221,7 @@ impl Mount {
 
     /// The directory a stream is in: `/backup/node/NAME/backup`.
     fn stream_host(&self, ino: Ino) -> Option<String> {
-        let path = self.node.tree().path(ino)?;
+        let path = self.cluster.tree().path(ino)?;
         let mut parts = path.rsplit(|&byte| byte == b'/').skip(1);
         String::from_utf8(parts.next()?.to_vec()).ok()
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 impl Mount {
     pub fn fsync(self: &Arc<Self>, ino: Ino, reply: ReplyEmpty) {
-        self.settle_truncation(ino, self.node.session(), move |mount, settled| match settled {
+        self.settle_truncation(ino, self.cluster.session(), move |mount, settled| match settled {
             Ok(_) => mount.when_stores_are_seen(ino, |mount| mount.pass_barrier(reply)),
             Err(failure) => reply.error(errno::of_failure(failure)),
         });
@@ -17,9 +17,9 @@ impl Mount {
 
     fn pass_barrier(self: &Arc<Self>, reply: ReplyEmpty) {
         let mount = Arc::clone(self);
-        self.node.barrier(Box::new(move |answer| match answer {
+        self.cluster.barrier(Box::new(move |answer| match answer {
             Ok(_) => {
-                let zxid = mount.node.tree().zxid();
+                let zxid = mount.cluster.tree().zxid();
                 mount.visible.after(zxid, Box::new(move || reply.ok()));
             }
             Err(failure) => reply.error(errno::of_failure(failure)),

@@ -18,10 +18,10 @@
 //! having written leaves it to RELEASE, which nobody waits for: there is nobody left to be told of
 //! an error, and other processes may still hold the descriptor.
 
+use crate::cluster::Failure;
 use crate::mount::handles::{Handle, Truncation};
 use crate::mount::kernel::Pages;
 use crate::mount::{Caller, Mount, proc, processes};
-use crate::node::Failure;
 use crate::tree::{Command, Ino, Place, SessionId, Write};
 use fuser::{Errno, ReplyAttr};
 use std::sync::Arc;
@@ -52,10 +52,10 @@ impl Mount {
     /// The answer to an `O_TRUNC` that was put off: the file as it is; or EROFS, if there is nobody
     /// to carry it out.
     pub(super) fn answer_put_off(&self, ino: Ino, reply: ReplyAttr) {
-        if self.node.status().quorum {
+        if self.cluster.status().quorum {
             return self.answer_attributes(ino, reply);
         }
-        self.handles.take_truncation(ino, self.node.session());
+        self.handles.take_truncation(ino, self.cluster.session());
         reply.error(Errno::EROFS);
     }
 

@@ -28,7 +28,7 @@ impl Mount {
         let Some(handle) = self.handles.get(fh) else { return reply.error(Errno::EBADF) };
         match &handle.kind {
             HandleKind::Stream(stream) => {
-                if self.is_unprotected(caller, ino, Some(&handle), self.node.session()) {
+                if self.is_unprotected(caller, ino, Some(&handle), self.cluster.session()) {
                     return reply.error(self.give_up_stream(stream));
                 }
                 self.write_stream(caller, stream, writing.offset, writing.data, reply);
@@ -53,7 +53,7 @@ impl Mount {
         writing: Writing<'_>,
         reply: ReplyWrite,
     ) {
-        let session = self.node.session();
+        let session = self.cluster.session();
         if self.is_unprotected(caller, ino, Some(&handle), session) {
             return reply.error(Errno::EIO);
         }
@@ -97,7 +97,7 @@ impl Mount {
     }
 
     fn has_set_id(&self, ino: Ino) -> bool {
-        let attributes = self.node.tree().attributes(ino);
+        let attributes = self.cluster.tree().attributes(ino);
         attributes.is_some_and(|now| now.mode & (libc::S_ISUID | libc::S_ISGID) != 0)
     }
 
@@ -105,7 +105,7 @@ impl Mount {
     /// notifier takes them back first.
     fn when_pages_are_right(&self, ino: Ino, then: impl FnOnce() + Send + 'static) {
         if self.inodes.may_hold_pages(ino) {
-            let zxid = self.node.tree().zxid();
+            let zxid = self.cluster.tree().zxid();
             self.visible.after(zxid, Box::new(then));
         } else {
             then();
@@ -125,7 +125,7 @@ impl Mount {
         if matches!(handle.kind, HandleKind::Stream(_) | HandleKind::Control(_)) {
             return reply.error(Errno::ENOTSUP);
         }
-        let session = self.node.session();
+        let session = self.cluster.session();
         if self.is_unprotected(caller, ino, Some(&handle), session) {
             return reply.error(Errno::EIO);
         }

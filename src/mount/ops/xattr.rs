@@ -29,7 +29,7 @@ impl Mount {
             libc::XATTR_REPLACE => XattrHow::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
-        let session = self.node.session();
+        let session = self.cluster.session();
         if self.is_unprotected(caller, ino, None, session) {
             return reply.error(Errno::EIO);
         }
@@ -41,7 +41,7 @@ impl Mount {
         if let Err(errno) = check_writable(ino, name) {
             return reply.error(errno);
         }
-        let session = self.node.session();
+        let session = self.cluster.session();
         if self.is_unprotected(caller, ino, None, session) {
             return reply.error(Errno::EIO);
         }
@@ -56,7 +56,7 @@ impl Mount {
         if control::is_control(ino) {
             return answer(Ok(Vec::new()), size, reply);
         }
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let names = tree.xattrs(ino).map_err(errno::of_refusal);
         let role = tree.attributes(ino).map_or(Role::Plain, |attributes| attributes.role);
         drop(tree);
@@ -81,7 +81,7 @@ impl Mount {
         if control::is_control(ino) {
             return Err(Errno::ENODATA);
         }
-        let tree = self.node.tree();
+        let tree = self.cluster.tree();
         let Some(virtual_name) = name.strip_prefix(VIRTUAL) else {
             return tree.xattr(ino, name).map_err(errno::of_refusal);
         };

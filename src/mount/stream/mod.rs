@@ -7,7 +7,7 @@ pub mod closing;
 pub mod holders;
 pub mod writer;
 
-use crate::node::streams::StreamSource;
+use crate::cluster::streams::StreamSource;
 use std::sync::Arc;
 use writer::Writer;
 

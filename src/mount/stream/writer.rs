@@ -1,8 +1,8 @@
 //! A backup stream being written: its order, its end, and who may end it.
 
 use super::holders::Suspects;
+use crate::cluster::streams::{StreamDone, StreamSink};
 use crate::mount::processes;
-use crate::node::streams::{StreamDone, StreamSink};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;

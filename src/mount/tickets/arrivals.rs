@@ -171,7 +171,7 @@ impl Mount {
         let (session, on_end) = (Some(place.session), Box::new(on_end));
         let waiter = Waiter { session, thread: place.thread, deadline, on_end };
         self.waiters.enter(Wait::Arrival(place.ticket), waiter);
-        if self.node.tree().ticket(place.ticket).is_none() {
+        if self.cluster.tree().ticket(place.ticket).is_none() {
             self.waiters.end(Wait::Arrival(place.ticket), End::Cancelled);
         }
     }

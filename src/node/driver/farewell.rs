@@ -1,16 +1,16 @@
-//! How a node stops: it ends its session, then lets another replica lead, and waits for both, but
-//! not for long.
+//! How a node stops: it ends its clients' sessions, then lets another replica lead, and waits for
+//! both, but not for long.
 
 use super::Driver;
 use crate::replica::{Input, Moment};
 use std::time::{Duration, Instant};
 
-/// For the end of the session to commit.
+/// For the end of the sessions to commit.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The session's last command is on the way, and then the leadership.
+/// The sessions' last commands are on the way, and then the leadership.
 pub(super) struct Farewell {
-    id: u64,
+    closing: Vec<u64>,
     deadline: Instant,
     /// Until when another replica may take to lead, once it was asked to.
     resigned: Option<Instant>,
@@ -22,16 +22,21 @@ impl Driver {
             return;
         }
         let deadline = Instant::now() + FAREWELL;
-        let id = self.remember(Box::new(|_| {}));
-        self.farewell = Some(Farewell { id, deadline, resigned: None });
-        self.replica.step(now, Input::EndSession { id });
+        let mut closing = Vec::new();
+        for client in self.seats.keys().copied().collect::<Vec<_>>() {
+            let id = self.remember(Box::new(|_| {}));
+            self.replica.step(now, Input::EndSession { client, id });
+            closing.push(id);
+        }
+        self.farewell = Some(Farewell { closing, deadline, resigned: None });
     }
 
-    /// Stopping, and the session is closed or has had its time: then another replica shall lead,
-    /// for an election would cost the cluster its changes for longer than this replica waits.
+    /// Stopping, and the sessions are closed or have had their time: then another replica shall
+    /// lead, for an election would cost the cluster its changes for longer than this replica waits.
     pub(super) fn go_on_parting(&mut self, now: Moment) {
         let Some(farewell) = &mut self.farewell else { return };
-        let closed = !self.asked.contains_key(&farewell.id) || Instant::now() >= farewell.deadline;
+        let waits = farewell.closing.iter().any(|id| self.asked.contains_key(id));
+        let closed = !waits || Instant::now() >= farewell.deadline;
         if closed && farewell.resigned.is_none() {
             farewell.resigned = Some(Instant::now() + self.shared.config.election_timeout);
             self.replica.step(now, Input::Resign);

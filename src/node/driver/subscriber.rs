@@ -1,167 +1,83 @@
-//! The mount as the driver sees it: it hears everything in order, unless it hangs.
+//! The mounts as the driver sees them: each reads the feed at its own pace.
 
-use super::{Driver, Event, clock};
-use crate::limits::CHANGES_UNHEARD_MAX;
-use crate::replica::{Batch, Input, Moment};
-use crate::tree::Zxid;
+use super::{Driver, Seat, clock};
+use crate::cluster::Audience;
+use crate::cluster::Event;
+use crate::cluster::feed::{Reader, ReaderId};
+use crate::replica::{ClientId, Input, Moment};
+use crate::tree::Batch;
 use crossbeam_channel::Sender;
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-/// Its queue is bounded: a mount that hangs is told nothing of single changes beyond the bound, but
-/// to forget all it knows, once it has heard everything before.
-pub(super) struct Subscriber {
-    events: Sender<Event>,
-    /// What each event weighs that it has not taken yet, in changes, and all of them together.
-    unheard: VecDeque<usize>,
-    weight: usize,
-    /// Batches were left out.
-    missed: bool,
-}
-
-/// The receiver is gone.
-#[derive(Debug)]
-pub(super) struct Gone;
-
-impl Subscriber {
-    pub(super) fn new(events: Sender<Event>) -> Subscriber {
-        Subscriber { events, unheard: VecDeque::new(), weight: 0, missed: false }
-    }
-
-    /// # Errors
-    /// [`Gone`].
-    pub(super) fn tell(&mut self, event: Event) -> Result<(), Gone> {
-        self.look();
-        let weight = match &event {
-            Event::Batch(batch) => weight(batch),
-            // As few as sessions are.
-            _ => return self.send(event, 1),
-        };
-        // What comes alone is taken, however much it is.
-        if self.missed || self.weight > 0 && self.weight + weight > CHANGES_UNHEARD_MAX {
-            if !std::mem::replace(&mut self.missed, true) {
-                log::warn!("the mount does not hear of changes: it shall forget everything");
-            }
-            return Ok(());
-        }
-        self.send(event, weight)
-    }
-
-    /// The tree stands at `last`. Tells a subscriber that has missed something, and has heard the
-    /// rest, that everything changed.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub(super) fn catch_up(&mut self, last: Zxid) -> Result<(), Gone> {
-        self.look();
-        if !self.missed || !self.unheard.is_empty() {
-            return Ok(());
-        }
-        self.missed = false;
-        let everything = Batch { last, applied: Vec::new(), reset: true };
-        self.send(Event::Batch(Arc::new(everything)), 1)
-    }
-
-    /// Notices what was taken meanwhile.
-    fn look(&mut self) {
-        while self.unheard.len() > self.events.len() {
-            self.weight -= self.unheard.pop_front().expect("more events than are queued");
-        }
-    }
-
-    fn send(&mut self, event: Event, weight: usize) -> Result<(), Gone> {
-        self.unheard.push_back(weight);
-        self.weight += weight;
-        self.events.send(event).map_err(|_| Gone)
-    }
-}
-
-/// In changes; an entry weighs something without any.
-fn weight(batch: &Batch) -> usize {
-    1 + batch.applied.iter().map(|applied| 1 + applied.changes.len()).sum::<usize>()
+/// A mount that reads the feed.
+pub(super) struct Listener {
+    reader: ReaderId,
+    audience: Option<Arc<dyn Audience>>,
 }
 
 impl Driver {
-    pub(super) fn subscribe(&mut self, now: Moment, events: Sender<Event>, ready: Sender<()>) {
-        self.subscriber = Some(Subscriber::new(events));
-        if let Some(session) = self.replica.status().session {
-            self.notify(|| Event::SessionOpened(session));
+    pub(super) fn subscribe(
+        &mut self,
+        now: Moment,
+        seat: Arc<Seat>,
+        audience: Option<Arc<dyn Audience>>,
+        reader: &Sender<Reader>,
+    ) {
+        let (client, feed) = (seat.id, &self.shared.feed);
+        let new = feed.read();
+        if let Some(session) = self.replica.session(client) {
+            feed.tell(new.id(), Event::SessionOpened(session));
         }
-        self.replica.step(now, Input::Mounted { mounted: true });
-        let _ = ready.send(());
+        seat.visible.store(self.replica.applied().index, Ordering::Release);
+        self.published = self.replica.applied().index;
+        self.listeners.insert(client, Listener { reader: new.id(), audience });
+        self.replica.step(now, Input::Watches { client, watches: true });
+        let _ = reader.send(new);
     }
 
-    pub(super) fn notify(&mut self, event: impl FnOnce() -> Event) {
-        let Some(subscriber) = &mut self.subscriber else { return };
-        if subscriber.tell(event()).is_err() {
-            self.unsubscribe();
-        }
-    }
-
-    fn unsubscribe(&mut self) {
-        self.subscriber = None;
-        self.replica.step(clock::now(), Input::Mounted { mounted: false });
-    }
-
-    /// For a mount that listens again when nothing changes any more.
-    pub(super) fn let_catch_up(&mut self) {
-        let last = self.replica.applied().index;
-        if self.subscriber.as_mut().is_some_and(|mount| mount.catch_up(last).is_err()) {
-            self.unsubscribe();
+    /// Tells a client's mount what became of its session.
+    pub(super) fn notify(&self, client: ClientId, event: Event) {
+        if let Some(listener) = self.listeners.get(&client) {
+            self.shared.feed.tell(listener.reader, event);
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::replica::Applied;
-    use crate::tree::{Change, SessionId};
-    use crossbeam_channel::{Receiver, unbounded};
-
-    fn batch(last: Zxid, changes: usize) -> Event {
-        let changes = vec![Change::Members; changes];
-        let applied = vec![Applied { zxid: last, stamp: 0, origin: SessionId::NONE, changes }];
-        Event::Batch(Arc::new(Batch { last, applied, reset: false }))
-    }
-
-    fn heard(events: &Receiver<Event>) -> Vec<(Zxid, bool)> {
-        let batch = |event| match event {
-            Event::Batch(batch) => Some((batch.last, batch.reset)),
-            _ => None,
-        };
-        events.try_iter().filter_map(batch).collect()
-    }
-
-    #[test]
-    fn one_that_hangs_is_told_to_forget_everything_once_it_hears_again() {
-        let (tell, events) = unbounded();
-        let mut subscriber = Subscriber::new(tell);
-        let half = CHANGES_UNHEARD_MAX / 2;
-        for last in 1..100 {
-            subscriber.tell(batch(last, half)).unwrap();
-            subscriber.catch_up(last).unwrap();
+    /// Nobody waits for mounts that read no more.
+    pub(super) fn review_readers(&mut self) {
+        let feed = &self.shared.feed;
+        let gone = self.listeners.iter().filter(|(_, listener)| !feed.has(listener.reader));
+        for client in gone.map(|(client, _)| *client).collect::<Vec<_>>() {
+            self.listeners.remove(&client);
+            self.replica.step(clock::now(), Input::Watches { client, watches: false });
         }
-        assert_eq!(events.len(), 1, "two of them are over the bound");
-        subscriber.tell(Event::SessionLost(SessionId(7))).unwrap();
-        assert_eq!(heard(&events), [(1, false)]);
-        subscriber.tell(batch(100, 1)).unwrap();
-        assert!(events.is_empty(), "nothing after a gap");
-        subscriber.catch_up(100).unwrap();
-        subscriber.tell(batch(101, 1)).unwrap();
-        assert_eq!(heard(&events), [(100, true), (101, false)]);
     }
 
-    #[test]
-    fn one_that_listens_hears_everything() {
-        let (tell, events) = unbounded();
-        let mut subscriber = Subscriber::new(tell);
-        for last in 1..10 {
-            subscriber.tell(batch(last, 2 * CHANGES_UNHEARD_MAX)).unwrap();
-            subscriber.catch_up(last).unwrap();
-            assert_eq!(heard(&events), [(last, false)]);
+    /// How far mounts show the tree, if any of them has said so.
+    pub(super) fn pass_on_visible(&mut self, now: Moment) {
+        if !self.shared.visible_told.swap(false, Ordering::AcqRel) {
+            return;
         }
-        drop(events);
-        assert!(subscriber.tell(batch(10, 1)).is_err());
+        for client in self.listeners.keys() {
+            if let Some(seat) = self.seats.get(client) {
+                let zxid = seat.visible.load(Ordering::Acquire);
+                self.replica.step(now, Input::Visible { client: *client, zxid });
+            }
+        }
+    }
+
+    /// A batch that touches nothing that a mount here has shown waits for no thread of the mount's,
+    /// if that has shown all before.
+    pub(super) fn show_at_once(&mut self, batch: &Batch) {
+        for (client, listener) in &self.listeners {
+            let Some(seat) = self.seats.get(client) else { continue };
+            let is_level = seat.visible.load(Ordering::Acquire) >= self.published;
+            let audience = listener.audience.as_ref().filter(|_| is_level);
+            if audience.is_some_and(|audience| audience.is_untouched_by(batch)) {
+                seat.visible.fetch_max(batch.last, Ordering::AcqRel);
+                let input = Input::Visible { client: *client, zxid: batch.last };
+                self.replica.step(clock::now(), input);
+            }
+        }
     }
 }

@@ -2,9 +2,11 @@
 //! made from a frozen tree.
 
 use super::{Asked, value};
+use crate::cluster::Cluster;
 use crate::mount::control::{ControlFile, Listings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -16,6 +18,8 @@ struct Arguments {
 struct SessionRow {
     session: String,
     host: String,
+    /// Which of its clients; empty for its own mount.
+    client: String,
     replica: u64,
     /// Nanoseconds since the epoch.
     opened: u64,
@@ -54,6 +58,7 @@ pub fn sessions(asked: &Asked<'_>) -> Result<Value, String> {
     let rows = tree.sessions().into_iter().map(|view| SessionRow {
         session: view.session.to_string(),
         host: lossy(&view.host),
+        client: lossy(&view.client),
         replica: view.replica.0,
         opened: view.opened,
         timeout_ms: view.timeout_ms,
@@ -88,7 +93,8 @@ pub fn locks(asked: &Asked<'_>) -> Result<Value, String> {
 }
 
 fn text(asked: &Asked<'_>, file: ControlFile) -> Result<Value, String> {
-    let listings = Listings::start(asked.node.clone()).map_err(|error| error.to_string())?;
+    let listings =
+        Listings::start(Arc::new(asked.node.clone())).map_err(|error| error.to_string())?;
     let (tell, told) = crossbeam_channel::bounded(1);
     listings.ask(file, asked.uid, Box::new(move |text| drop(tell.send(text))));
     match told.recv() {

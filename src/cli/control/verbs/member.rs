@@ -2,7 +2,8 @@
 //! they are then, when its change is committed.
 
 use super::{Asked, value};
-use crate::node::{MemberStatus, ReplicaId};
+use crate::cluster::{Cluster, MemberStatus};
+use crate::node::ReplicaId;
 use serde::Deserialize;
 use serde_json::Value;
 

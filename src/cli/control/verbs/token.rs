@@ -1,6 +1,7 @@
 //! `token.*`: who may still join, and how.
 
 use super::{Asked, value};
+use crate::cluster::Cluster;
 use crate::node::{TOKEN_LIFE_MAX, TokenTerms, TokenView};
 use crate::peers::identity::{Role, is_name};
 use serde::{Deserialize, Serialize};

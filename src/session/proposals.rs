@@ -1,21 +1,19 @@
-//! This node's changes, from the asking to their entry in the log.
+//! One client's changes, from the asking to their entry in the log.
 //!
 //! A change carries the session it was checked under from the asking to the log, and never another.
 //! It waits in the queue until there is a leader. Then it gets its sequence and is handed over,
 //! again whenever the leader changes and after a second or more, until its entry is applied here or
 //! its session is believed no longer. The tree drops the repeats, and what is of an ended session.
 
-use super::{Answer, Failure};
+use super::{Answer, Failure, RETRY_AFTER};
 use crate::limits::PROPOSALS_IN_FLIGHT_MAX;
 use crate::tree::{Command, Proposal, SessionId, Tree};
 use std::collections::{BTreeMap, VecDeque};
 
-/// How long an unanswered hand-over waits before it is repeated, nanoseconds.
-pub(super) const RETRY_AFTER: u64 = 1_000_000_000;
 /// How often that time doubles.
 const RETRY_DOUBLINGS: u32 = 3;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Proposals {
     queue: VecDeque<Queued>,
     /// By sequence.
@@ -26,6 +24,7 @@ pub(super) struct Proposals {
     handed: Frontier,
 }
 
+#[derive(Debug)]
 struct Queued {
     id: u64,
     since: u64,
@@ -33,6 +32,7 @@ struct Queued {
     command: Command,
 }
 
+#[derive(Debug)]
 struct Pending {
     id: u64,
     since: u64,
@@ -41,7 +41,7 @@ struct Pending {
 }
 
 /// How far hand-overs have come.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Frontier {
     term: u64,
     /// The newest sequence that was looked at.
@@ -51,7 +51,7 @@ struct Frontier {
 }
 
 /// The last hand-over of one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Handed {
     /// 0: none yet.
     term: u64,
@@ -85,6 +85,27 @@ impl Proposals {
         self.queue.len() + self.pending.len()
     }
 
+    /// Nothing waits for an answer.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// At another replica, by whose clock the time is `now`: all that waits has come there just
+    /// now, and was handed to nobody.
+    pub(super) fn arrive(&mut self, now: u64) {
+        self.handed = Frontier::default();
+        self.queue.iter_mut().for_each(|queued| queued.since = now);
+        for pending in self.pending.values_mut() {
+            (pending.since, pending.handed) = (now, Handed::default());
+        }
+    }
+
+    /// Shows `change` the caller of each that waits: it is another one at another replica.
+    pub(super) fn renumber(&mut self, change: &mut impl FnMut(&mut u64)) {
+        self.queue.iter_mut().for_each(|queued| change(&mut queued.id));
+        self.pending.values_mut().for_each(|pending| change(&mut pending.id));
+    }
+
     /// Gives what was asked for in `session` its sequences, as far as the tree remembers a
     /// session's answers: from the oldest unanswered one on.
     pub(super) fn sequence(&mut self, session: SessionId) {
@@ -96,7 +117,7 @@ impl Proposals {
             self.last_sequence += 1;
             let sequence = self.last_sequence;
             let proposal = Proposal { session, sequence, acknowledged: 0, command };
-            let handed = Handed { term: 0, times: 0, retry_at: 0 };
+            let handed = Handed::default();
             self.pending.insert(sequence, Pending { id, since, proposal, handed });
         }
     }
