@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod config;
 pub mod cow;
 pub mod disk;
+pub mod durable;
 pub mod error;
 pub mod exposition;
 pub mod limits;

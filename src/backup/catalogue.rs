@@ -201,24 +201,14 @@ fn text(name: &[u8]) -> Option<String> {
 
 /// A refusal as a local error that keeps its errno.
 fn refused(attempt: &'static str, refusal: Refusal) -> Error {
-    let errno = match refusal {
-        Refusal::NotFound | Refusal::Stale => libc::ENOENT,
-        Refusal::NotADirectory => libc::ENOTDIR,
-        Refusal::NoSpace => libc::ENOSPC,
-        Refusal::FileTooBig => libc::EFBIG,
-        Refusal::AlreadyExists => libc::EEXIST,
-        _ => libc::EIO,
-    };
-    let source = io::Error::from_raw_os_error(errno);
-    Error::File { attempt, path: "/backup/node".into(), source }
+    failed(attempt, Failure::Refused(refusal))
 }
 
 fn failed(attempt: &'static str, failure: Failure) -> Error {
     let errno = match failure {
-        Failure::Refused(refusal) => return refused(attempt, refusal),
-        Failure::NoQuorum => libc::EROFS,
-        Failure::Unknown => libc::ETIMEDOUT,
-        Failure::SessionLost | Failure::Stopping => libc::EIO,
+        // It was removed meanwhile.
+        Failure::Refused(Refusal::Stale) => libc::ENOENT,
+        other => other.errno(),
     };
     let source = io::Error::from_raw_os_error(errno);
     Error::File { attempt, path: "/backup/node".into(), source }

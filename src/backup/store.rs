@@ -14,6 +14,7 @@
 use super::credentials::Credentials;
 use super::files::{FileId, FileKind, RepositoryFile};
 
+use crate::durable;
 use crate::error::Error;
 use crate::room;
 use sha2::{Digest, Sha256};
@@ -307,8 +308,8 @@ pub fn make_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-pub fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(Error::file("sync", path))
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    durable::sync_directory(path).map_err(Error::file("sync", path))
 }
 
 #[cfg(test)]

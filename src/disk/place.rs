@@ -4,7 +4,8 @@
 //! One that was renamed has the same. While its replica runs the file is made anew now and then, so
 //! that files of an older copy which are written over those that are there bring another one too.
 
-use super::private::{self, sync_directory};
+use super::private;
+use crate::durable::sync_directory;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;

@@ -2,6 +2,7 @@
 //! hold the content of files of every mode. Directories are 0700, files 0600, from the moment they
 //! are made, whatever the umask; wider ones of an earlier time are narrowed at start.
 
+use crate::durable::sync_directory;
 use crate::error::Error;
 use log::warn;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -40,10 +41,6 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&aside, &path)?;
     sync_directory(path.parent().unwrap_or(Path::new("/")))
-}
-
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// Makes a directory that is missing, private. Its missing parents get the usual mode: they are the

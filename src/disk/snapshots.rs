@@ -11,7 +11,8 @@
 //! aside until the log adopts it: until then it is none of this replica's snapshots, and no older
 //! one is removed for it.
 
-use super::private::{self, sync_directory};
+use super::private;
+use crate::durable::sync_directory;
 use crate::error::Error;
 use crate::replica::SnapshotMark;
 use crate::room;

@@ -2,7 +2,8 @@
 //! appended before anything is said. Peers remember the newest number they heard: a directory that
 //! does not know it is an older copy, put back, and has forgotten what its replica promised since.
 
-use super::private::{self, replace_file, sync_directory};
+use super::private::{self, replace_file};
+use crate::durable::sync_directory;
 use crate::error::Error;
 use std::fs;
 use std::io::{ErrorKind, Write};

@@ -9,7 +9,7 @@ use super::wire::Wire;
 use super::{PeerHandler, Shared};
 use crate::error::Error;
 use crate::replica::PeerMessage;
-use crate::tree::{Command, Proposal, ReplicaId};
+use crate::tree::ReplicaId;
 use log::{info, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io;
@@ -73,7 +73,7 @@ impl Link {
 
     /// Queues a message for the next [`Link::flush`]; false if the queue is full.
     pub fn queue(&self, message: PeerMessage) -> bool {
-        let bytes = weight(&message);
+        let bytes = message.weight();
         let mut out = self.out.lock();
         let fits = out.queue.len() < QUEUE_MESSAGES_MAX
             && out.queued_bytes + bytes <= QUEUE_BYTES_MAX
@@ -153,24 +153,6 @@ impl Outbox {
     fn discard(&mut self) {
         self.queue.clear();
         self.queued_bytes = 0;
-    }
-}
-
-/// About what a message takes, in memory and in a frame.
-fn weight(message: &PeerMessage) -> usize {
-    64 + match message {
-        PeerMessage::Raft(bytes) => bytes.len(),
-        PeerMessage::Forward(proposals) => proposals.iter().map(proposal_weight).sum(),
-        _ => 0,
-    }
-}
-
-fn proposal_weight(proposal: &Proposal) -> usize {
-    256 + match &proposal.command {
-        Command::Write(write) => write.data.len(),
-        Command::Store(stored) => stored.data.len() + stored.changed.len(),
-        Command::RecordSnapshot { manifest, .. } => manifest.len(),
-        _ => 0,
     }
 }
 

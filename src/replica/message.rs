@@ -1,6 +1,8 @@
 //! What replicas say to each other.
 
-use crate::tree::{Incarnation, Level, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid};
+use crate::tree::{
+    Command, Incarnation, Level, Member, Proposal, ReplicaId, SessionId, Stamp, Zxid,
+};
 use bincode::{Decode, Encode};
 
 /// One message between replicas; bincode in a checked frame (`peers/frame.rs`). Variants keep
@@ -85,4 +87,28 @@ pub enum PeerMessage {
         log_term: u64,
         index: u64,
     },
+}
+
+impl PeerMessage {
+    /// About how many bytes it takes, in memory and in a frame.
+    pub fn weight(&self) -> usize {
+        64 + match self {
+            PeerMessage::Raft(bytes) => bytes.len(),
+            PeerMessage::Forward(proposals) => proposals.iter().map(weight).sum(),
+            _ => 0,
+        }
+    }
+}
+
+/// The same, of a proposal.
+pub(super) fn weight(proposal: &Proposal) -> usize {
+    let data = match &proposal.command {
+        Command::Write(write) => write.data.len(),
+        Command::Store(stored) => stored.data.len() + stored.changed.len(),
+        Command::SetXattr { value, .. } => value.len(),
+        Command::RecordSnapshot { manifest, .. } => manifest.len(),
+        Command::Release { inodes } => 8 * inodes.len(),
+        _ => 0,
+    };
+    data + 1024
 }

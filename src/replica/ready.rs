@@ -17,7 +17,7 @@
 use super::clocks;
 use super::persistence::{self, Demand};
 use super::reads::Question;
-use super::{Effects, Moment, PeerMessage, Persist, Replica, SnapshotMark, entry, start};
+use super::{Effects, Moment, PeerMessage, Persist, Replica, SnapshotMark, entry, message, start};
 use crate::tree::{Command, Proposal, ReplicaId, SessionId, Stamp};
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Ready, StateRole};
@@ -121,7 +121,7 @@ impl Replica {
     fn forward(&mut self, leader: ReplicaId) {
         let mut frames: Vec<(usize, Vec<Proposal>)> = Vec::new();
         let mut give = |proposal: &Proposal| {
-            let weight = weight(proposal);
+            let weight = message::weight(proposal);
             match frames.last_mut() {
                 Some((bytes, frame)) if *bytes + weight <= FORWARD_BYTES => {
                     *bytes += weight;
@@ -270,17 +270,4 @@ impl Replica {
             && !self.persistence.outstanding()
             && self.persistence.commit_is_behind(self.raw.raft.raft_log.committed)
     }
-}
-
-/// About how many bytes a proposal is in a frame.
-fn weight(proposal: &Proposal) -> usize {
-    let data = match &proposal.command {
-        Command::Write(write) => write.data.len(),
-        Command::Store(stored) => stored.data.len() + stored.changed.len(),
-        Command::SetXattr { value, .. } => value.len(),
-        Command::RecordSnapshot { manifest, .. } => manifest.len(),
-        Command::Release { inodes } => 8 * inodes.len(),
-        _ => 0,
-    };
-    data + 1024
 }

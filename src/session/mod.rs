@@ -32,6 +32,18 @@ pub enum Failure {
     Stopping,
 }
 
+impl Failure {
+    /// A total match, as [`Refusal::errno`] is.
+    pub fn errno(self) -> i32 {
+        match self {
+            Failure::Refused(refusal) => refusal.errno(),
+            Failure::NoQuorum => libc::EROFS,
+            Failure::Unknown => libc::ETIMEDOUT,
+            Failure::SessionLost | Failure::Stopping => libc::EIO,
+        }
+    }
+}
+
 pub type Answer = Result<Reply, Failure>;
 
 /// A lock, or a place in its queue, is its holder's only as long as the session is.

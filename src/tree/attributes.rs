@@ -112,14 +112,7 @@ impl Edit<'_> {
     }
 
     fn set_role(&mut self, ino: Ino, role: &[u8]) -> Result<Reply, Refusal> {
-        let role = match role {
-            b"plain" => Role::Plain,
-            b"ephemeral" => Role::Ephemeral,
-            b"sequential" => Role::Sequential,
-            b"lock" => Role::Lock,
-            b"locks" => Role::Locks,
-            _ => return Err(Refusal::Invalid),
-        };
+        let role = Role::named(role).ok_or(Refusal::Invalid)?;
         let directory = self.living_directory(ino)?;
         let old = directory.state.role;
         if ino.is_built_in() {

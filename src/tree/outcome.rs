@@ -43,7 +43,7 @@ pub enum Reply {
     },
 }
 
-/// Why a command changed nothing. Finite, replicated; each has one errno (`mount/errno.rs`).
+/// Why a command changed nothing. Finite, replicated; each has one errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Refusal {
     /// No such name, or the directory is gone.
@@ -80,6 +80,39 @@ pub enum Refusal {
     GivenUp,
     /// The command is of a higher level than the cluster: not every member could read it.
     TooNew,
+}
+
+impl Refusal {
+    /// A total match: a new refusal does not compile until it has its number.
+    pub fn errno(self) -> i32 {
+        match self {
+            Refusal::NotFound => libc::ENOENT,
+            Refusal::AlreadyExists => libc::EEXIST,
+            Refusal::NotADirectory => libc::ENOTDIR,
+            Refusal::IsADirectory => libc::EISDIR,
+            Refusal::NotEmpty => libc::ENOTEMPTY,
+            // The kernel looks the path up again when it gets this one, once.
+            Refusal::Stale => libc::ESTALE,
+            Refusal::NameTooLong => libc::ENAMETOOLONG,
+            Refusal::Invalid => libc::EINVAL,
+            Refusal::FileTooBig => libc::EFBIG,
+            Refusal::NoSpace => libc::ENOSPC,
+            Refusal::TooManyLinks => libc::EMLINK,
+            Refusal::NotPermitted => libc::EPERM,
+            Refusal::Busy => libc::EBUSY,
+            Refusal::NoXattr => libc::ENODATA,
+            // ENOSPC, which ext4 gives, would send the reader to `df`.
+            Refusal::XattrTooBig => libc::E2BIG,
+            Refusal::WouldBlock => libc::EAGAIN,
+            Refusal::Deadlock => libc::EDEADLK,
+            Refusal::NoLocks => libc::ENOLCK,
+            Refusal::SessionExpired => libc::EIO,
+            // Nobody waits for such an answer any more; should somebody, it may or may not have
+            // happened.
+            Refusal::GivenUp => libc::ETIMEDOUT,
+            Refusal::TooNew => libc::EOPNOTSUPP,
+        }
+    }
 }
 
 /// One thing that is different now. Every listener, the kernel included, is fed from these.

@@ -31,6 +31,27 @@ pub enum Role {
     Locks,
 }
 
+impl Role {
+    const ALL: [Role; 5] =
+        [Role::Plain, Role::Ephemeral, Role::Sequential, Role::Lock, Role::Locks];
+
+    /// What users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Plain => "plain",
+            Role::Ephemeral => "ephemeral",
+            Role::Sequential => "sequential",
+            Role::Lock => "lock",
+            Role::Locks => "locks",
+        }
+    }
+
+    /// The role that users call so.
+    pub fn named(name: &[u8]) -> Option<Role> {
+        Role::ALL.into_iter().find(|role| role.name().as_bytes() == name)
+    }
+}
+
 /// `stat`, and ZooKeeper's Stat. Times in nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {

@@ -105,16 +105,8 @@ impl Mount {
         node: NewNode,
         mode: u32,
     ) -> Create {
-        let mut mode = mode & 0o7777;
-        let mut gid = caller.gid;
-        let directory = self.cluster.tree().attributes(parent);
-        if let Some(directory) = directory.filter(|directory| directory.mode & libc::S_ISGID != 0) {
-            gid = directory.gid;
-            if node == NewNode::Directory {
-                mode |= libc::S_ISGID;
-            }
-        }
-        Create { parent, name, node, mode, uid: caller.uid, gid, ticket: None, wait: false }
+        let (mode, uid, gid) = (mode & 0o7777, caller.uid, caller.gid);
+        Create { parent, name, node, mode, uid, gid, ticket: None, wait: false }
     }
 
     pub fn create(

@@ -107,7 +107,7 @@ fn virtual_value(tree: &Tree, of: &Attributes, name: &[u8]) -> Option<String> {
         b"cversion" if directory => of.cversion.to_string(),
         b"aversion" => of.aversion.to_string(),
         b"owner" => of.owner.to_string(),
-        b"role" if directory => role_name(of.role).to_owned(),
+        b"role" if directory => of.role.name().to_owned(),
         b"sequence" => tree.ticket(of.ino)?.sequence.to_string(),
         b"token" => match tree.ticket(of.ino) {
             Some(ticket) => ticket.token?.to_string(),
@@ -126,16 +126,6 @@ fn holder(tree: &Tree, ino: Ino) -> Option<String> {
     }
     let host = tree.session(lock.session)?.host;
     Some(format!("{}:{}", String::from_utf8_lossy(&host), lock.pid))
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Plain => "plain",
-        Role::Ephemeral => "ephemeral",
-        Role::Sequential => "sequential",
-        Role::Lock => "lock",
-        Role::Locks => "locks",
-    }
 }
 
 fn check_writable(ino: Ino, name: &[u8]) -> Result<(), Errno> {

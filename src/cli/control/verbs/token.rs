@@ -56,9 +56,10 @@ impl TokenRow {
             () if token.left == 0 => "used",
             () => "valid",
         };
+        let role = if token.terms.mount { Role::Mount } else { Role::Replica };
         TokenRow {
             id: format!("{:016x}", token.id),
-            role: if token.terms.mount { "mount" } else { "replica" }.into(),
+            role: role.to_string(),
             name: token.terms.name.clone(),
             expires: token.expires,
             uses: token.terms.uses,
