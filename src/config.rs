@@ -285,6 +285,5 @@ pub fn default_data(mount: &Path) -> Result<PathBuf, Error> {
 }
 
 fn is_root() -> bool {
-    // SAFETY: geteuid has no precondition and cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    rustix::process::geteuid().is_root()
 }

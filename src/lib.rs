@@ -15,6 +15,7 @@ pub mod mount;
 pub mod node;
 pub mod panics;
 pub mod peers;
+pub mod random;
 pub mod replica;
 mod room;
 pub mod session;

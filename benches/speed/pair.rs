@@ -5,9 +5,9 @@ use super::subject::Subject;
 use crossbeam_channel::bounded;
 use keepfs::error::Error;
 use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,14 +60,6 @@ fn the_same(one: &Path, other: &Path) -> Result<PathBuf, Error> {
     found.ok_or_else(|| Error::Other(format!("{} shows another tree", other.display())))
 }
 
-fn flock(file: &File, how: i32) -> io::Result<()> {
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), how) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Nanoseconds from the call that releases to the return of the call that waited. Two sides take
 /// the lock in turns: while one holds it for [`QUEUED_AFTER`], the other queues.
 fn hand_offs(one: &Path, two: &Path, count: u32) -> io::Result<Vec<u64>> {
@@ -76,14 +68,14 @@ fn hand_offs(one: &Path, two: &Path, count: u32) -> io::Result<Vec<u64>> {
     let side = |own: usize| -> io::Result<Vec<u64>> {
         let mut nanos = Vec::new();
         for _ in 0..count.div_ceil(2) {
-            flock(&files[own], libc::LOCK_EX)?;
+            flock(&files[own], FlockOperation::LockExclusive)?;
             let granted = Instant::now();
             // Only what the other side released was a hand-off.
             let release = released.lock().filter(|(by, _)| *by != own);
             nanos.extend(release.map(|(_, at)| (granted - at).as_nanos() as u64));
             std::thread::sleep(QUEUED_AFTER);
             *released.lock() = Some((own, Instant::now()));
-            flock(&files[own], libc::LOCK_UN)?;
+            flock(&files[own], FlockOperation::Unlock)?;
         }
         Ok(nanos)
     };

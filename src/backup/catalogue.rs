@@ -75,7 +75,7 @@ impl Catalogue for InTree {
     /// first in the log wins.
     fn found(&self, host: &str, credentials: &[u8]) -> Result<Vec<u8>, Error> {
         let parent = directory(&self.0.tree(), host)?;
-        let nonce = super::credentials::random::<8>()?;
+        let nonce = crate::random::bytes::<8>()?;
         let aside = format!("{CREDENTIALS}.{:016x}", u64::from_le_bytes(nonce));
         let aside = aside.into_bytes().into_boxed_slice();
         let name = CREDENTIALS.as_bytes().into();

@@ -10,7 +10,6 @@
 use super::files::FileId;
 use crate::error::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::io::Read;
 
 /// Read by every replica: fields are added, never changed.
 #[derive(Clone, Serialize, Deserialize)]
@@ -54,15 +53,6 @@ impl Credentials {
     }
 }
 
-/// Bytes nobody can guess.
-pub fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(Error::file("read", "/dev/urandom"))?;
-    Ok(bytes)
-}
-
 mod hexadecimal {
     use super::*;
 
@@ -87,6 +77,7 @@ mod hexadecimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random;
 
     #[test]
     fn credentials_are_read_back_and_a_newer_version_is_refused() {
@@ -94,7 +85,7 @@ mod tests {
             version: 1,
             repository: FileId::of(b"repository"),
             password: "secret".into(),
-            master_key: random::<64>().unwrap().to_vec(),
+            master_key: random::bytes::<64>().unwrap().to_vec(),
             config: vec![0, 255, 16],
             key_id: FileId::of(b"key"),
             key: b"{}".to_vec(),

@@ -4,10 +4,10 @@ use super::{mounts, print, signals};
 use crate::config::Span;
 use crate::error::Error;
 use crossbeam_channel::Receiver;
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -97,8 +97,8 @@ impl Bench {
         let mut buffer = [0; DATA.len()];
         self.repeat("open, read, close", u64::MAX, |_| File::open(&path)?.read_exact(&mut buffer))?;
         self.repeat("flock, unlock", u64::MAX, |_| {
-            flock(&file, libc::LOCK_EX)?;
-            flock(&file, libc::LOCK_UN)
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(flock(&file, FlockOperation::Unlock)?)
         })?;
         self.repeat("rename", made, |number| fs::rename(before(number), after(number)))?;
         Ok(())
@@ -132,14 +132,6 @@ impl Bench {
 fn progress(operation: &str) {
     if io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "{operation} ...");
-    }
-}
-
-fn flock(file: &File, how: i32) -> io::Result<()> {
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), how) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

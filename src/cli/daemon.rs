@@ -15,6 +15,7 @@ use crate::mount::{Mount, MountConfig, MountHandle};
 use crate::node::Node;
 use crate::panics;
 use crossbeam_channel::{Receiver, never, select};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,8 +140,7 @@ fn watch(
 /// The process's memory holds the cluster's secret and everybody's files: no core dump, and no
 /// other process of the same user may look into it (root may).
 fn leave_no_core() {
-    // SAFETY: sets a flag of this process.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// `log`'s setting (KEEPFS_LOG) says what is logged; standard error is where. That the kernel no

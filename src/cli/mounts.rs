@@ -3,10 +3,9 @@
 use crate::cluster::Status;
 use crate::error::Error;
 use crate::mount::mounts;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,15 +106,9 @@ pub fn answered<T: Send + 'static>(
 
 /// A short text xattr, such as those keepfs makes up.
 pub fn xattr(path: &Path, name: &CStr) -> io::Result<String> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
     let mut value = [0u8; 256];
-    let (buffer, length) = (value.as_mut_ptr().cast(), value.len());
-    // SAFETY: both names are NUL-terminated, and `buffer` points to `length` writable bytes.
-    let got = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer, length) };
-    match usize::try_from(got) {
-        Ok(got) => Ok(String::from_utf8_lossy(&value[..got]).into_owned()),
-        Err(_) => Err(io::Error::last_os_error()),
-    }
+    let length = rustix::fs::getxattr(path, name, &mut value)?;
+    Ok(String::from_utf8_lossy(&value[..length]).into_owned())
 }
 
 fn explain(mount: &Path, error: io::Error) -> Error {

@@ -3,9 +3,8 @@
 use super::mounts;
 use crate::error::Error;
 use clap::ValueEnum;
-use std::ffi::CString;
+use rustix::fs::XattrFlags;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,13 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 }
 
 fn set(directory: &Path, role: &str) -> io::Result<()> {
-    let path = CString::new(directory.as_os_str().as_bytes())?;
-    let (value, length) = (role.as_ptr().cast(), role.len());
-    // SAFETY: both names are NUL-terminated, and `value` points to `length` readable bytes.
-    match unsafe { libc::setxattr(path.as_ptr(), XATTR.as_ptr(), value, length, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(rustix::fs::setxattr(directory, XATTR, role.as_bytes(), XattrFlags::empty())?)
 }
 
 fn explain(directory: &Path, error: io::Error) -> Error {

@@ -2,6 +2,9 @@
 
 use crate::error::Error;
 use crossbeam_channel::{Receiver, bounded};
+use rustix::process::{
+    Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::Command;
@@ -26,24 +29,21 @@ pub fn stop_requests() -> Result<Receiver<i32>, Error> {
 /// A child that gets SIGTERM when the thread that starts it ends, however it ends.
 pub fn ends_with_parent(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
-    let parent = std::process::id() as libc::pid_t;
+    let parent = Some(getpid());
     let arrange = move || {
-        // SAFETY: prctl and getppid are async-signal-safe and touch no memory of ours.
-        let gone = unsafe {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            libc::getppid() != parent
-        };
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        let gone = getppid() != parent;
         // The parent may have ended between fork and prctl.
         if gone { Err(std::io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
     };
-    // SAFETY: `arrange` runs between fork and exec; it allocates nothing and takes no lock.
+    // SAFETY: `arrange` runs between fork and exec; it makes two system calls, allocates nothing
+    // and takes no lock.
     unsafe { command.pre_exec(arrange) }
 }
 
 /// Sends `signal` to a process we started; one that has ended is no error.
 pub fn send(pid: u32, signal: i32) {
-    // SAFETY: kill takes two integers.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
+    if let (Some(pid), Some(signal)) = (Pid::from_raw(pid as i32), Signal::from_named_raw(signal)) {
+        let _ = kill_process(pid, signal);
+    }
 }

@@ -6,9 +6,10 @@ use super::starts::{self, Starts};
 use super::{place, private};
 use crate::error::Error;
 use crate::tree::Incarnation;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// What may be in a directory without an identity: what an interrupted or refused first start left,
@@ -77,8 +78,8 @@ impl DataDirectory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::file("open", &path))?,
         };
-        // SAFETY: the descriptor is open for the length of the call. The lock goes with it.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } == 0 {
+        // The lock goes with the descriptor.
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             return Ok(None);
         }
         let holder = std::io::read_to_string(&file).map_err(Error::file("read", &path))?;
@@ -180,11 +181,9 @@ fn lock(directory: &Path) -> Result<File, Error> {
         .truncate(false)
         .open(&path)
         .map_err(Error::file("open", &path))?;
-    // SAFETY: the descriptor is open for the length of the call.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = std::io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EWOULDBLOCK) {
-            return Err(Error::File { attempt: "lock", path, source: error });
+    if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK {
+            return Err(Error::File { attempt: "lock", path, source: error.into() });
         }
         let mut holder = String::new();
         let _ = file.read_to_string(&mut holder);

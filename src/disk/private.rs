@@ -5,6 +5,7 @@
 use crate::durable::sync_directory;
 use crate::error::Error;
 use log::warn;
+use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -115,8 +116,7 @@ fn narrow_mode(path: &Path, metadata: &Metadata) -> Result<usize, Error> {
 
 /// The `lost+found` of a disk of its own, for one, is root's.
 fn is_ours(metadata: &Metadata) -> bool {
-    // SAFETY: geteuid has no precondition and cannot fail.
-    metadata.uid() == unsafe { libc::geteuid() }
+    metadata.uid() == geteuid().as_raw()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::private::{self, replace_file};
 use crate::durable::sync_directory;
 use crate::error::Error;
+use crate::random;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -72,12 +73,7 @@ fn line(start: u64) -> String {
 
 /// From the kernel; never 0.
 pub(super) fn random() -> Result<u64, Error> {
-    let mut bytes = [0u8; 8];
-    // SAFETY: `bytes` is writable and as long as is said.
-    match unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } {
-        8 => Ok(u64::from_le_bytes(bytes).max(1)),
-        _ => Err(Error::Other(format!("no random number: {}", std::io::Error::last_os_error()))),
-    }
+    Ok(u64::from_le_bytes(random::bytes()?).max(1))
 }
 
 #[cfg(test)]

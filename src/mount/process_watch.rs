@@ -2,15 +2,20 @@
 
 use super::processes;
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// Runs on the watch's thread when the process has ended; must not block.
 pub type OnEnd = Box<dyn FnOnce() + Send>;
 
+/// Taken at once.
+const EVENTS: usize = 16;
 /// The key of the descriptor that ends the thread.
 const STOP: u64 = u64::MAX;
 
@@ -30,13 +35,8 @@ struct Shared {
 impl ProcessWatch {
     /// Starts the thread. Fails if descriptors or threads are used up.
     pub fn start() -> io::Result<ProcessWatch> {
-        // SAFETY: both calls take integers and return a new descriptor or -1.
-        let (epoll, stop) = unsafe {
-            (
-                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC))?,
-                owned(libc::eventfd(0, libc::EFD_CLOEXEC))?,
-            )
-        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let shared = Arc::new(Shared { epoll, watched: Mutex::default() });
         shared.add(STOP, &stop)?;
         let thread = std::thread::Builder::new().name("keepfs-processes".into()).spawn({
@@ -65,9 +65,7 @@ impl ProcessWatch {
 
 impl Drop for ProcessWatch {
     fn drop(&mut self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: writes eight bytes of a live array to a live descriptor.
-        unsafe { libc::write(self.stop.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -76,23 +74,18 @@ impl Drop for ProcessWatch {
 
 impl Shared {
     fn add(&self, key: u64, fd: &OwnedFd) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key };
-        // SAFETY: both descriptors are live, and the event outlives the call.
-        let result = unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let data = EventData::new_u64(key);
+        Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN)?)
     }
 
     fn run(&self) {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+        let mut events = Vec::with_capacity(EVENTS);
         loop {
-            let room = events.len() as i32;
-            // SAFETY: the array has room for that many events.
-            let count =
-                unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), room, -1) };
-            for event in events.iter().take(count.max(0) as usize) {
-                let key = event.u64;
+            events.clear();
+            // Interrupted, it has none.
+            let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), None);
+            for event in &events {
+                let key = event.data.u64();
                 if key == STOP {
                     return;
                 }
@@ -107,21 +100,10 @@ impl Shared {
     fn take_ended(&self, key: u64) -> Option<OnEnd> {
         let mut watched = self.watched.lock();
         let (pidfd, _) = watched.get(&key)?;
-        let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd, and no waiting.
-        let ended = unsafe { libc::poll(&mut poll, 1, 0) } == 1;
+        let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+        let ended = poll(&mut polled, Some(&Timespec::default())) == Ok(1);
         if ended { watched.remove(&key).map(|(_, on_end)| on_end) } else { None }
     }
-}
-
-/// # Safety
-/// `fd` is a descriptor nobody owns, or negative.
-unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the caller's promise.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! What may wait says so; everything else never does.
 
 use super::proc;
-use std::os::fd::{FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::os::fd::OwnedFd;
 
 /// Longest command line kept for `.keepfs/locks`, bytes.
 const COMMAND_BYTES_MAX: usize = 256;
@@ -184,14 +186,8 @@ fn parse_ending(stat: &str) -> Option<Ending> {
 
 /// A descriptor that becomes readable when the process ends.
 pub fn pidfd(process: u32) -> std::io::Result<OwnedFd> {
-    let (process, flags) = (process as libc::pid_t, 0u32);
-    // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, flags) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    let process = Pid::from_raw(process as i32).ok_or(Errno::SRCH)?;
+    Ok(pidfd_open(process, PidfdFlags::empty())?)
 }
 
 /// The value of a `NAME:\tVALUE` line, as in `/proc/PID/status` and `/proc/PID/fdinfo/N`.

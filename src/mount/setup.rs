@@ -10,6 +10,7 @@ use crate::cluster::feed::{Closer, Reader};
 use crate::error::Error;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use fuser::{Config, InitFlags, KernelConfig, Session, SessionACL};
+use rustix::process::{getegid, geteuid};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -182,8 +183,7 @@ fn is_root() -> bool {
 
 /// This process's user and group.
 fn user() -> (u32, u32) {
-    // SAFETY: neither has an argument, and neither can fail.
-    unsafe { (libc::geteuid(), libc::getegid()) }
+    (geteuid().as_raw(), getegid().as_raw())
 }
 
 impl MountHandle {

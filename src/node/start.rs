@@ -8,13 +8,11 @@ use super::{NodeConfig, address, identify, persist};
 use crate::disk::{DataDirectory, Disk, FaultInjector, Identity, RaftLog};
 use crate::error::Error;
 use crate::peers::{Listener, Peers, PeersConfig};
+use crate::random;
 use crate::replica::{LogBounds, Replica, ReplicaConfig};
 use crate::tree::NameKey;
 use log::{info, warn};
 use parking_lot::Mutex;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -92,8 +90,8 @@ fn replica_config(
 ) -> Result<ReplicaConfig, Error> {
     let nanos = |duration: Duration| duration.as_nanos() as u64;
     let founding = identity.cluster.is_none();
-    let name_key = NameKey::new(random()?);
-    let cluster = u128::from_le_bytes(random()?);
+    let name_key = NameKey::new(random::bytes()?);
+    let cluster = u128::from_le_bytes(random::bytes()?);
     Ok(ReplicaConfig {
         id: identity.id,
         incarnation: identity.incarnation,
@@ -105,18 +103,9 @@ fn replica_config(
         op_timeout: nanos(config.op_timeout),
         visibility_timeout: nanos(config.visibility_timeout),
         log: LogBounds::default(),
-        seed: u64::from_le_bytes(random()?),
+        seed: u64::from_le_bytes(random::bytes()?),
         with_session: true,
         doubtful,
         found: founding.then(|| (cluster, identity.members.clone(), config.limits, name_key)),
     })
-}
-
-/// Bytes nobody can guess.
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let source = Path::new("/dev/urandom");
-    let mut bytes = [0; N];
-    let read = File::open(source).and_then(|mut source| source.read_exact(&mut bytes));
-    read.map_err(Error::file("read", source))?;
-    Ok(bytes)
 }

@@ -12,13 +12,14 @@ use super::quiet::Quiet;
 use super::redemption::Redeem;
 use super::socket;
 use super::wire::{Wire, refused};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustls::{ServerConfig, ServerConnection};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections that wait, at most.
 pub const WAITING_MAX: usize = 256;
@@ -102,25 +103,20 @@ impl Gate {
 
     /// Whom there is something to hear from: the listener first, then those who wait.
     fn poll(&self, listener: &TcpListener) -> io::Result<Vec<bool>> {
-        let interest = |fd, writes: bool| libc::pollfd {
-            fd,
-            events: libc::POLLIN | if writes { libc::POLLOUT } else { 0 },
-            revents: 0,
-        };
-        let mut fds = vec![interest(listener.as_raw_fd(), false)];
-        let waiting = self.waiting.iter();
-        fds.extend(waiting.map(|one| interest(one.stream.as_raw_fd(), one.tls.wants_write())));
+        let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
+        fds.extend(self.waiting.iter().map(|one| {
+            let writes = if one.tls.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
+            PollFd::new(&one.stream, PollFlags::IN | writes)
+        }));
         let oldest = self.waiting.iter().map(|one| one.since).min();
         let left = oldest.map(|since| HELLO_TIMEOUT.saturating_sub(since.elapsed()));
-        let timeout = left.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
-        // SAFETY: `fds` lives as long as the call, which is told its length.
-        let count = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
-        match count {
-            0.. => Ok(fds.iter().map(|fd| fd.revents != 0).collect()),
-            _ => match io::Error::last_os_error() {
-                error if error.kind() == ErrorKind::Interrupted => Ok(vec![false; fds.len()]),
-                error => Err(error),
-            },
+        // The kernel's milliseconds: not a moment too early.
+        let timeout = left.map(|left| left + Duration::from_millis(1));
+        let timeout = timeout.map(|timeout| Timespec::try_from(timeout).expect("seconds"));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect()),
+            Err(Errno::INTR) => Ok(vec![false; fds.len()]),
+            Err(error) => Err(error.into()),
         }
     }
 

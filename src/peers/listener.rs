@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -129,8 +128,8 @@ impl Listener {
             state.open.values().for_each(Open::close);
             std::mem::take(&mut state.threads)
         };
-        // SAFETY: the socket is open; shutting it down wakes `poll`.
-        unsafe { libc::shutdown(self.socket.as_raw_fd(), libc::SHUT_RDWR) };
+        // That wakes `poll`.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }

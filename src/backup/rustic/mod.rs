@@ -11,12 +11,13 @@
 mod files;
 mod seal;
 
-use super::credentials::{Credentials, random};
+use super::credentials::Credentials;
 use super::engine::{Archived, Engine, Follower, Label, Stored};
 use super::files::{FileId, FileKind};
 use super::repository::Repository;
 use crate::error::Error;
 use crate::limits::BACKUP_PACK_BYTES;
+use crate::random;
 use files::{ConfigAndKey, NewRepository, RepositoryFiles};
 use parking_lot::Mutex;
 use rustic_core::repofile::{MasterKey, Metadata, Node, NodeType, SnapshotFile, Tree};
@@ -43,7 +44,8 @@ pub struct RusticEngine;
 
 impl Engine for RusticEngine {
     fn create(&self) -> Result<Credentials, Error> {
-        let password: String = random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let password: String =
+            random::bytes::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let new = Arc::new(NewRepository::default());
         let repository = rustic(new.clone())?
             .init(&RusticCredentials::password(&password), &KeyOptions::default(), &config())

@@ -9,11 +9,11 @@
 //! ```
 
 use super::files::rustic_id;
-use crate::backup::credentials::random;
 use crate::backup::engine::Follower;
 use crate::backup::files::{FileId, FileKind, RepositoryFile};
 use crate::backup::store::Store;
 use crate::error::Error;
+use crate::random;
 use aes256ctr_poly1305aes::aead::Aead;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key, Nonce};
 use rustic_core::TreeId;
@@ -47,7 +47,7 @@ pub fn store_tree(
 
 /// Encrypts and authenticates. `master_key` is [`crate::backup::credentials::Credentials`]' one.
 pub fn seal(master_key: &[u8], plain: &[u8]) -> Result<Vec<u8>, Error> {
-    let nonce = random::<16>()?;
+    let nonce = random::bytes::<16>()?;
     let sealed = Aes256CtrPoly1305Aes::new(Key::from_slice(master_key))
         .encrypt(Nonce::from_slice(&nonce), plain)
         .map_err(|_| Error::Backup("cannot encrypt".into()))?;
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_with_the_key_only_and_untouched_only() {
-        let key = random::<64>().unwrap();
+        let key = random::bytes::<64>().unwrap();
         let sealed = seal(&key, b"plain").unwrap();
         assert_eq!(sealed.len(), 16 + 5 + 16);
         let open = |key: &[u8], sealed: &[u8]| {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_pack_ends_with_its_header() {
-        let key = random::<64>().unwrap();
+        let key = random::bytes::<64>().unwrap();
         let (pack, length) = tree_pack(&key, b"{}", FileId::of(b"{}")).unwrap();
         assert_eq!(length as usize, 2 + 32);
         assert_eq!(pack[pack.len() - 4..], (37u32 + 32).to_le_bytes());

@@ -1,6 +1,7 @@
 //! Where the sockets are, and how one is reached whose path is longer than an address may be.
 
 use crate::error::Error;
+use rustix::process::geteuid;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -11,8 +12,7 @@ use std::path::{Path, PathBuf};
 /// The run directory of daemons that were told none: `/run/keepfs` for root. `None`: this user has
 /// no place for such things.
 pub fn default_run() -> Option<PathBuf> {
-    // SAFETY: geteuid has no precondition and cannot fail.
-    if unsafe { libc::geteuid() } == 0 {
+    if geteuid().is_root() {
         return Some(PathBuf::from("/run/keepfs"));
     }
     let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|own| !own.is_empty())?;

@@ -5,10 +5,10 @@ use super::{Answer, LINK, Outcome, REQUEST_BYTES_MAX, Request, VERSION, place};
 use crate::error::Error;
 use crate::node::Node;
 use log::{info, warn};
+use rustix::process::geteuid;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -86,8 +86,8 @@ fn usual(run: &Path, name: &str) -> Option<(UnixListener, PathBuf)> {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
-        // SAFETY: the socket is open; shutting it down wakes `accept`.
-        unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
+        // That wakes `accept`.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -154,8 +154,7 @@ fn converse(node: &Node, stream: &UnixStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let uid = asker(stream)?;
-    // SAFETY: geteuid has no precondition and cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = geteuid().as_raw();
     if uid != 0 && uid != own {
         let who = if own == 0 { "root".into() } else { format!("root and user {own}") };
         let text = format!("only {who} may command {}; you are user {uid}", node.name());
@@ -198,17 +197,5 @@ fn say(mut stream: &UnixStream, outcome: Outcome) -> io::Result<()> {
 
 /// The user at the other end, as the kernel has it.
 fn asker(stream: &UnixStream) -> io::Result<u32> {
-    let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the socket is open, and `who` is writable and `length` bytes long.
-    let got = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut who).cast(),
-            &raw mut length,
-        )
-    };
-    if got == 0 { Ok(who.uid) } else { Err(io::Error::last_os_error()) }
+    Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
 }

@@ -8,9 +8,9 @@
 use super::{LOOK_EVERY, mounts};
 use crate::error::Error;
 use crossbeam_channel::{Receiver, unbounded};
+use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -99,12 +99,11 @@ fn believed(mount: &Path) -> Result<(Option<String>, Duration), Error> {
 }
 
 fn flock(file: &File, no_wait: bool) -> io::Result<()> {
-    let how = if no_wait { libc::LOCK_EX | libc::LOCK_NB } else { libc::LOCK_EX };
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), how) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let how = match no_wait {
+        true => FlockOperation::NonBlockingLockExclusive,
+        false => FlockOperation::LockExclusive,
+    };
+    Ok(rustix::fs::flock(file, how)?)
 }
 
 fn explain(error: io::Error, path: &Path, mount: &Path) -> Error {

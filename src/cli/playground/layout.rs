@@ -7,8 +7,8 @@ use crate::disk::private;
 use crate::error::Error;
 use crate::mount::mountpoint::clear_dead;
 use crate::node::KEY_FILE;
+use rustix::fs::FlockOperation;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
@@ -66,10 +66,9 @@ impl Layout {
 fn lock(data: &Path) -> Result<File, Error> {
     let path = data.join("lock");
     let file = private::create(&path).map_err(Error::file("create", &path))?;
-    // SAFETY: the descriptor is open.
-    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
-        0 => Ok(file),
-        _ => Err(Error::Other(format!(
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Error::Other(format!(
             "a playground already runs on {}; stop it, or choose another directory",
             data.display()
         ))),

@@ -2,8 +2,9 @@
 //! is never shown: not in logs, not by `Debug`, and it leaves memory when it is dropped.
 
 use crate::error::Error;
+use crate::random;
 use ring::hkdf::{self, KeyType};
-use ring::rand::{SecureRandom, SystemRandom};
+use rustix::process::geteuid;
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -29,9 +30,7 @@ impl Secret {
     /// A new one, from the kernel.
     pub fn generate() -> Result<Secret, Error> {
         let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-        SystemRandom::new()
-            .fill(&mut *bytes)
-            .map_err(|_| Error::Other("the kernel gives no random bytes".into()))?;
+        random::fill(&mut *bytes)?;
         Ok(Secret(bytes))
     }
 
@@ -201,8 +200,7 @@ pub fn unhex(text: &str, bytes: &mut [u8]) -> Option<()> {
 
 /// What is wrong with it as the keeper of a secret, of FILE.
 fn check_key_file(metadata: &Metadata) -> Result<(), String> {
-    // SAFETY: geteuid has no precondition and cannot fail.
-    let own = unsafe { libc::geteuid() };
+    let own = geteuid().as_raw();
     if !metadata.is_file() {
         return Err("the key FILE is no regular file; `keepfs key > FILE` makes one".into());
     }

@@ -6,9 +6,9 @@ use super::authority::{Authority, fingerprint};
 use super::secret::{Secret, hex, unhex};
 use super::{Keyring, Role};
 use crate::error::Error;
+use crate::random;
 use bincode::{Decode, Encode};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::str::FromStr;
 
@@ -46,11 +46,7 @@ pub struct Token {
 impl Token {
     /// A new one, for the log to record.
     pub fn new(keyring: &Keyring, addresses: Vec<String>, role: Role) -> Result<Token, Error> {
-        let mut id = [0; 8];
-        SystemRandom::new()
-            .fill(&mut id)
-            .map_err(|_| Error::Other("the kernel gives no random bytes".into()))?;
-        let id = u64::from_le_bytes(id);
+        let id = u64::from_le_bytes(random::bytes()?);
         let claims = Claims { id, role: role.to_string() };
         let tag = hmac::sign(&key(keyring.signs()), &encode(&claims));
         let mut seal = [0; 32];
