@@ -1,16 +1,19 @@
 //! Clients of a cluster, each with a session of its own, which goes with them from node to node.
 
-#[path = "support/key.rs"]
-mod key;
+#[path = "support/mod.rs"]
+mod support;
 
 use keepfs::cluster::{Answer, Cluster, Failure};
+use keepfs::mount::{Mount, MountConfig};
 use keepfs::node::{Node, NodeClient, NodeConfig, Program, Start};
 use keepfs::tree::{Command, Create, Ino, NewNode, Refusal, Reply, SessionId, TreeLimits};
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use support::can_mount;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,14 +24,14 @@ struct Nodes {
     _directories: Vec<TempDir>,
 }
 
-/// Three nodes on loopback.
-fn three() -> Nodes {
+/// So many nodes on loopback.
+fn start(count: usize) -> Nodes {
     let _ = env_logger::try_init(); // RUST_LOG=info and --nocapture tell what the nodes say.
-    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     let addresses: Vec<String> =
         listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
     drop(listeners);
-    let names = ["a", "b", "c"];
+    let names = &["a", "b", "c"][..count];
     let all: Vec<_> = names.iter().map(|name| name.to_string()).zip(addresses).collect();
     let directories: Vec<TempDir> = names.iter().map(|_| tempfile::tempdir().unwrap()).collect();
     let start = |((name, listen), data): (&(String, String), &TempDir)| {
@@ -36,7 +39,7 @@ fn three() -> Nodes {
             name: name.clone(),
             data: data.path().to_path_buf(),
             listen: listen.clone(),
-            key: Some(key::give(data.path())),
+            key: Some(support::key::give(data.path())),
             program: Program::this(),
             start: Start::Bootstrap(all.clone()),
             op_timeout: Duration::from_secs(20),
@@ -74,7 +77,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn each_client_has_a_session_of_its_own() {
-    let cluster = three();
+    let cluster = start(3);
     let node = &cluster.nodes[0];
     let clients: Vec<NodeClient> =
         (0..10).map(|n| node.attach(format!("client {n}").as_bytes())).collect();
@@ -102,7 +105,7 @@ fn each_client_has_a_session_of_its_own() {
 fn a_client_goes_from_node_to_node_and_nothing_is_lost_or_done_twice() {
     const MOVES: usize = 30;
     const CHANGES: usize = 40;
-    let cluster = three();
+    let cluster = start(3);
     let mut client = Some(cluster.nodes[0].attach(b"traveller"));
     let session = client.as_ref().unwrap().wait_for_session().unwrap();
     let (made, wrong) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -142,4 +145,40 @@ fn a_client_goes_from_node_to_node_and_nothing_is_lost_or_done_twice() {
         let again = client.submit_and_wait(session, create(&format!("{at}-{change}")));
         assert_eq!(again, Err(Failure::Refused(Refusal::AlreadyExists)));
     }
+}
+
+/// C1: also of two kernels on one replica, each with things in its memory, and with none.
+#[test]
+fn two_mounts_of_one_node_show_each_change_at_once() {
+    if !can_mount() {
+        return;
+    }
+    let cluster = start(1);
+    let node = &cluster.nodes[0];
+    let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let second = node.attach(b"second");
+    node.wait_for_session().unwrap();
+    second.wait_for_session().unwrap();
+    let mounts = [
+        Mount::start(Arc::new(node.clone()), MountConfig::new(places[0].path())).unwrap(),
+        Mount::start(Arc::new(second), MountConfig::new(places[1].path())).unwrap(),
+    ];
+    let known = |at: usize| places[at].path().join("known");
+    fs::write(known(0), "").unwrap();
+    for n in 0..200 {
+        let (writer, reader) = (n % 2, (n + 1) % 2);
+        // The reader's kernel holds the file, its size and its data.
+        let text = format!("{n}").repeat(1 + n % 5);
+        fs::write(known(writer), &text).unwrap();
+        assert_eq!(fs::metadata(known(reader)).unwrap().len(), text.len() as u64, "{n}");
+        assert_eq!(fs::read_to_string(known(reader)).unwrap(), text);
+        // It holds nothing of this one, but for its absence.
+        let name = format!("new {n}");
+        assert!(!places[reader].path().join(&name).exists());
+        fs::write(places[writer].path().join(&name), "").unwrap();
+        assert!(places[reader].path().join(&name).exists(), "{name}");
+        fs::remove_file(places[reader].path().join(&name)).unwrap();
+        assert!(!places[writer].path().join(&name).exists(), "{name}");
+    }
+    mounts.into_iter().for_each(|mount| mount.unmount());
 }
