@@ -366,3 +366,28 @@ fn promises_are_found() {
     let text = "**F1** a\n- **L12.** b\n**bold** c\n  **W3**: d\nsee **F9**\n";
     assert_eq!(promises(text), ["F1", "L12", "W3"]);
 }
+
+/// A name in the docs that reads as a file of ours: `replica/hub.rs`, `tests/golden/`.
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|word| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
+        let ours = ["src/", "tests/", "benches/", "examples/", "docs/"];
+        word.chars().all(plain)
+            && (word.ends_with(".rs") || ours.iter().any(|root| word.starts_with(root)))
+    })
+}
+
+#[test]
+fn what_the_docs_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut gone = Vec::new();
+    for page in docs.chain([root.join("README.md"), root.join("CHANGELOG.md")]) {
+        let text = fs::read_to_string(&page).unwrap();
+        let is_there =
+            |path: &&str| root.join(path).exists() || root.join("src").join(path).exists();
+        let missing = paths(&text).filter(|path| !is_there(path));
+        gone.extend(missing.map(|path| format!("{}: no {path}", page.display())));
+    }
+    report(gone);
+}
