@@ -46,7 +46,8 @@ fn start(count: usize) -> Nodes {
             session_timeout: Duration::from_secs(20),
             election_timeout: Duration::from_millis(400),
             heartbeat: Duration::from_millis(50),
-            visibility_timeout: Duration::from_millis(200),
+            // However loaded the machine is, mounts are waited for.
+            visibility_timeout: Duration::from_secs(10),
             limits: TreeLimits { file_bytes: 1 << 20, tree_bytes: 1 << 30, inodes: 1 << 20 },
         };
         Node::start(config).unwrap()
